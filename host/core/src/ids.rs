@@ -1,0 +1,67 @@
+//! Typed ids: one newtype per table, so that no bare `Uuid` crosses a crate border.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id: UUID version 7, so that ids made later sort later.
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// Wraps an id read from storage.
+            pub const fn from_uuid(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// The id as storage keeps it.
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Identifies an app (table `apps`).
+    AppId;
+    /// Identifies a custom domain of an app (table `domains`).
+    DomainId;
+    /// Identifies one invocation in the history (table `executions`).
+    ExecutionId;
+    /// Identifies a user or service principal (table `principals`).
+    PrincipalId;
+    /// Identifies one request to a listener; shown to clients as `picloud-request-id`.
+    RequestId;
+    /// Identifies a route of an app (table `routes`).
+    RouteId;
+    /// Identifies a script (table `scripts`).
+    ScriptId;
+    /// Identifies one version of a script (table `script_versions`).
+    ScriptVersionId;
+    /// Identifies an API token (table `tokens`).
+    TokenId;
+}

@@ -1,0 +1,40 @@
+//! The domain of PiCloud.
+//!
+//! Typed ids and names, apps and scripts, limits and their ceiling, route matching, events and answers, the
+//! transactional view of key-value data that an invocation has, error codes, and the [`Execute`] port that
+//! separates the sandbox from everything else.
+//!
+//! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
+
+mod app;
+mod error;
+mod event;
+mod execute;
+mod history;
+mod ids;
+mod kv;
+mod limits;
+mod names;
+mod node;
+mod route;
+mod script;
+
+pub use app::App;
+pub use error::{ErrorCode, Fault, SourcePosition};
+pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
+pub use execute::{
+    BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, HostCalls, HostError, Invocation,
+    Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
+};
+pub use history::{ExecutionRecord, Outcome};
+pub use ids::{
+    AppId, DomainId, ExecutionId, PrincipalId, RequestId, RouteId, ScriptId, ScriptVersionId, TokenId,
+};
+pub use kv::{
+    Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSession, KvVersion, KvWrite,
+};
+pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
+pub use names::{AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName};
+pub use node::{DirectCall, DirectResult, Node, NodeStatus};
+pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
+pub use script::{ImageKey, SourceHash};

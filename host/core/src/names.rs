@@ -1,0 +1,212 @@
+//! Names that people choose, validated once at the border and trusted from then on.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name was refused. The text says what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {problem}")]
+pub struct NameError {
+    what: &'static str,
+    problem: String,
+}
+
+impl NameError {
+    fn new(what: &'static str, problem: impl Into<String>) -> Self {
+        Self { what, problem: problem.into() }
+    }
+}
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident, $what:literal, $check:path;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` and keeps it as it is.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                match $check(&text) {
+                    Ok(()) => Ok(Self(text)),
+                    Err(problem) => Err(NameError::new($what, problem)),
+                }
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    )*};
+}
+
+names! {
+    /// The name of an app: a DNS label (RFC 1035), since it is the first label of the app's host name.
+    AppName, "app name", check_dns_label;
+    /// The name of a script: 1 to 64 of `a-z A-Z 0-9 _ -`, with `/` between the folders of a nested name.
+    ScriptName, "script name", check_script_name;
+    /// The name of a kv collection: 1 to 128 of `a-z A-Z 0-9 _ . : -`.
+    CollectionName, "collection name", check_collection;
+    /// A kv key: 1 to 512 bytes of any Unicode text but U+0000. Not normalised: NFC and NFD are two keys.
+    KvKey, "key", check_key;
+    /// A fully qualified host name in lower case, without a port.
+    DomainName, "domain", check_domain;
+    /// The name of a principal: 1 to 64 of `a-z 0-9 _ . @ -`.
+    PrincipalName, "principal name", check_principal;
+}
+
+impl KvKey {
+    /// The longest key, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 512;
+}
+
+fn check_length(text: &str, max: usize) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("must not be empty".into());
+    }
+    if text.len() > max {
+        return Err(format!("is {} bytes long; the longest allowed is {max}", text.len()));
+    }
+    Ok(())
+}
+
+fn check_chars(text: &str, allowed: &str, is_allowed: impl Fn(char) -> bool) -> Result<(), String> {
+    match text.chars().find(|c| !is_allowed(*c)) {
+        Some(c) => Err(format!("contains {c:?}; allowed are {allowed}")),
+        None => Ok(()),
+    }
+}
+
+fn check_dns_label(text: &str) -> Result<(), String> {
+    check_length(text, 63)?;
+    check_chars(text, "a-z, 0-9 and -", |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')?;
+    if text.starts_with('-') || text.ends_with('-') {
+        return Err("must not start or end with -".into());
+    }
+    Ok(())
+}
+
+fn check_script_name(text: &str) -> Result<(), String> {
+    check_length(text, 64)?;
+    check_chars(text, "a-z, A-Z, 0-9, _, - and / between folders", |c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/')
+    })?;
+    if text.split('/').any(str::is_empty) {
+        return Err("must not start or end with / or have an empty folder".into());
+    }
+    Ok(())
+}
+
+fn check_collection(text: &str) -> Result<(), String> {
+    check_length(text, 128)?;
+    check_chars(text, "a-z, A-Z, 0-9, _, ., : and -", |c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-')
+    })
+}
+
+fn check_key(text: &str) -> Result<(), String> {
+    check_length(text, KvKey::MAX_BYTES)?;
+    if text.contains('\0') {
+        return Err("contains U+0000, which cannot be stored; any other text is allowed".into());
+    }
+    Ok(())
+}
+
+fn check_domain(text: &str) -> Result<(), String> {
+    check_length(text, 253)?;
+    for label in text.split('.') {
+        check_dns_label(label).map_err(|problem| format!("has a label that {problem}"))?;
+    }
+    Ok(())
+}
+
+fn check_principal(text: &str) -> Result<(), String> {
+    check_length(text, 64)?;
+    check_chars(text, "a-z, 0-9, _, ., @ and -", |c| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '@' | '-')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn app_names_are_dns_labels() {
+        for good in ["a", "demo", "my-app-2", &"a".repeat(63)] {
+            assert!(AppName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "é", "a\0", &"a".repeat(64)] {
+            assert!(AppName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn script_names_cannot_leave_their_app() {
+        for good in ["hello", "api/users", "A_b-3"] {
+            assert!(ScriptName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a/", "/a", "a//b", "..", "../a", "a.rhai", "a b", "a\\b", "\0"] {
+            assert!(ScriptName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_keep_any_text_but_nul() {
+        assert!(KvKey::new("é").is_ok());
+        assert_ne!(KvKey::new("\u{e9}"), KvKey::new("e\u{301}"));
+        assert!(KvKey::new("").is_err());
+        assert!(KvKey::new("a\0b").is_err());
+        assert!(KvKey::new("k".repeat(512)).is_ok());
+        assert!(KvKey::new("k".repeat(513)).is_err());
+    }
+
+    #[test]
+    fn errors_say_what_is_allowed() {
+        let error = AppName::new("Demo").expect_err("capital").to_string();
+        assert_eq!(error, "app name contains 'D'; allowed are a-z, 0-9 and -");
+    }
+}

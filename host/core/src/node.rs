@@ -1,0 +1,64 @@
+//! What the control plane asks of the node beside it.
+
+use serde::Serialize;
+
+use crate::{AppId, BoxFuture, ExecutionId, Fault, LogLine, RequestId, ScriptName, Usage};
+
+/// The node (orchestrator and executor) as the manager sees it: in the same process a function call, apart a
+/// message.
+pub trait Node: Send + Sync {
+    /// Takes up what changed of an app. When it returns, the next request sees the change.
+    fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()>;
+
+    /// Runs a script once with a given event, its effects committed, under the app's limits and admission.
+    fn invoke(&self, call: DirectCall) -> BoxFuture<'_, DirectResult>;
+
+    /// The state of the node, for `/readyz` and `doctor`.
+    fn status(&self) -> NodeStatus;
+
+    /// The node's metrics in the Prometheus text format.
+    fn metrics(&self) -> String;
+}
+
+/// A script to run once.
+#[derive(Clone, Debug)]
+pub struct DirectCall {
+    /// The app.
+    pub app: AppId,
+    /// The script.
+    pub script: ScriptName,
+    /// The event as JSON text.
+    pub event: String,
+    /// The request that asks for it.
+    pub request_id: RequestId,
+}
+
+/// What a direct call left behind.
+#[derive(Clone, Debug)]
+pub struct DirectResult {
+    /// Its id in the history; `None` where it was refused before it began.
+    pub execution: Option<ExecutionId>,
+    /// The handler's value as JSON text, or why there is none.
+    pub outcome: Result<String, Fault>,
+    /// What it logged.
+    pub logs: Vec<LogLine>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// The state of a node.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStatus {
+    /// Whether it takes requests.
+    pub ready: bool,
+    /// Whether it is shutting down.
+    pub draining: bool,
+    /// How instances get their memory: `pool_guarded`, `pool_compact` or `on_demand`.
+    pub pool_mode: &'static str,
+    /// How a used slot is reset: `pagemap_scan` or `decommit`.
+    pub reset: &'static str,
+    /// Invocations that run now.
+    pub running: usize,
+    /// Invocations that wait for a slot now.
+    pub waiting: usize,
+}

@@ -1,0 +1,421 @@
+//! Route patterns and their matching: `/users/:id/files/*rest`.
+//!
+//! The most specific pattern wins, segment by segment: a literal before a parameter before a rest.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Decoded parameters of a matched route, by name.
+pub type Params = Vec<(String, String)>;
+
+/// Why a pattern was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route path {0}")]
+pub struct PatternError(String);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Segment {
+    Literal(String),
+    Param(String),
+    Rest(String),
+}
+
+/// A route's path: literals, `:name` for one segment, and `*name` at the end for whatever follows (also
+/// nothing). A trailing slash matters: `/a` and `/a/` are two routes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoutePattern {
+    segments: Vec<Segment>,
+}
+
+impl RoutePattern {
+    /// The longest pattern, in bytes.
+    pub const MAX_BYTES: usize = 512;
+    /// The most segments of a pattern.
+    pub const MAX_SEGMENTS: usize = 32;
+
+    /// The pattern that matches exactly `/` and the segments of `path`, taken literally.
+    pub fn literal(path: &str) -> Self {
+        Self { segments: path.split('/').map(|segment| Segment::Literal(segment.to_owned())).collect() }
+    }
+}
+
+impl FromStr for RoutePattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let fail = |problem: String| Err(PatternError(problem));
+        let Some(path) = text.strip_prefix('/') else {
+            return fail("must start with /".into());
+        };
+        if text.len() > Self::MAX_BYTES {
+            return fail(format!("is {} bytes long; the longest allowed is {}", text.len(), Self::MAX_BYTES));
+        }
+        if path.starts_with('@') {
+            return fail("must not start with /@, which addresses an app".into());
+        }
+        let mut segments = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            if let Some(Segment::Rest(name)) = segments.last() {
+                return fail(format!("has more after *{name}, which must be last"));
+            }
+            if segments.len() == Self::MAX_SEGMENTS {
+                return fail(format!("has more than {} segments", Self::MAX_SEGMENTS));
+            }
+            let (name, segment) = match part.split_at_checked(1) {
+                Some((":", name)) => (Some(name), Segment::Param(name.to_owned())),
+                Some(("*", name)) => (Some(name), Segment::Rest(name.to_owned())),
+                _ => (None, Segment::Literal(part.to_owned())),
+            };
+            if let Some(name) = name {
+                if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                    return fail(format!("has the parameter {part:?}; its name may have a-z, A-Z, 0-9 and _"));
+                }
+                if names.contains(&name) {
+                    return fail(format!("has two parameters named {name}"));
+                }
+                names.push(name);
+            } else if part == "." || part == ".." {
+                return fail("must not have . or .. as a segment".into());
+            } else if let Some(c) = part.chars().find(|c| c.is_control() || matches!(c, '?' | '#' | '\\' | '%')) {
+                return fail(format!("contains {c:?}; write the decoded path, without ?, #, \\ and %"));
+            }
+            segments.push(segment);
+        }
+        Ok(Self { segments })
+    }
+}
+
+impl fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => write!(f, "/{text}")?,
+                Segment::Param(name) => write!(f, "/:{name}")?,
+                Segment::Rest(name) => write!(f, "/*{name}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The methods that a route can name. `TRACE` and `CONNECT` are never routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// GET; answers HEAD as well, without the body.
+    Get,
+    /// HEAD, where a script wants to see it.
+    Head,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// PATCH.
+    Patch,
+    /// DELETE.
+    Delete,
+    /// OPTIONS, where a script wants to answer it itself.
+    Options,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 7] =
+        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
+
+    /// The method as it stands in a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|method| method.as_str() == text);
+        known.ok_or_else(|| {
+            format!("method {text:?} cannot be routed; allowed are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        })
+    }
+}
+
+/// A set of methods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MethodSet(u8);
+
+impl MethodSet {
+    /// Every method.
+    pub const ANY: Self = Self(0x7f);
+
+    /// This set and `method`.
+    pub const fn with(self, method: Method) -> Self {
+        Self(self.0 | (1 << method as u8))
+    }
+
+    /// This set and `other`.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether `method` is named.
+    pub const fn contains(self, method: Method) -> bool {
+        self.0 & (1 << method as u8) != 0
+    }
+
+    /// The named methods.
+    pub fn iter(self) -> impl Iterator<Item = Method> {
+        Method::ALL.into_iter().filter(move |method| self.contains(*method))
+    }
+
+    /// The value of an `Allow` header: HEAD is allowed where GET is, OPTIONS always.
+    pub fn allow(self) -> String {
+        let mut set = self.with(Method::Options);
+        if set.contains(Method::Get) {
+            set = set.with(Method::Head);
+        }
+        set.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl FromIterator<Method> for MethodSet {
+    fn from_iter<I: IntoIterator<Item = Method>>(methods: I) -> Self {
+        methods.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+/// The routes of one app, as a tree of segments. `T` is what a route leads to.
+#[derive(Clone, Debug)]
+pub struct RouteTable<T> {
+    root: Node<T>,
+}
+
+#[derive(Clone, Debug)]
+struct Node<T> {
+    literals: BTreeMap<String, Node<T>>,
+    param: Option<Box<Node<T>>>,
+    routes: Vec<Route<T>>,
+    rests: Vec<Route<T>>,
+}
+
+#[derive(Clone, Debug)]
+struct Route<T> {
+    methods: MethodSet,
+    names: Vec<String>,
+    target: T,
+}
+
+/// What a path and a method lead to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RouteMatch<'a, T> {
+    /// A route.
+    Found {
+        /// What it leads to.
+        target: &'a T,
+        /// Its parameters.
+        params: Params,
+    },
+    /// The path has routes, but none for this method.
+    MethodNotAllowed {
+        /// The methods it has.
+        allowed: MethodSet,
+    },
+    /// No route has this path.
+    NotFound,
+}
+
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Self { literals: BTreeMap::new(), param: None, routes: Vec::new(), rests: Vec::new() }
+    }
+}
+
+impl<T> Default for RouteTable<T> {
+    fn default() -> Self {
+        Self { root: Node::default() }
+    }
+}
+
+impl<T> RouteTable<T> {
+    /// Adds a route. Of two routes with the same shape and a shared method, the first added wins.
+    pub fn insert(&mut self, pattern: &RoutePattern, methods: MethodSet, target: T) {
+        let mut node = &mut self.root;
+        let mut names = Vec::new();
+        for segment in &pattern.segments {
+            match segment {
+                Segment::Literal(text) => node = node.literals.entry(text.clone()).or_default(),
+                Segment::Param(name) => {
+                    names.push(name.clone());
+                    node = node.param.get_or_insert_default();
+                }
+                Segment::Rest(name) => {
+                    names.push(name.clone());
+                    node.rests.push(Route { methods, names, target });
+                    return;
+                }
+            }
+        }
+        node.routes.push(Route { methods, names, target });
+    }
+
+    /// Finds the route for a decoded path. `segments` are the parts between slashes, each decoded on its own,
+    /// so that an encoded slash stays inside its segment. A route of another method does not hide a less
+    /// specific one that has this method. `HEAD` falls back to `GET`.
+    pub fn find(&self, method: Method, segments: &[&str]) -> RouteMatch<'_, T> {
+        let mut search = Search { method, values: Vec::new(), allowed: MethodSet::default() };
+        if let Some((route, values)) = search.descend(&self.root, segments) {
+            let params = route.names.iter().cloned().zip(values).collect();
+            return RouteMatch::Found { target: &route.target, params };
+        }
+        if search.allowed == MethodSet::default() {
+            RouteMatch::NotFound
+        } else {
+            RouteMatch::MethodNotAllowed { allowed: search.allowed }
+        }
+    }
+}
+
+struct Search<'p> {
+    method: Method,
+    values: Vec<&'p str>,
+    allowed: MethodSet,
+}
+
+impl<'p> Search<'p> {
+    /// Depth is bounded by [`RoutePattern::MAX_SEGMENTS`], since a node exists only where a pattern led.
+    fn descend<'t, T>(&mut self, node: &'t Node<T>, segments: &[&'p str]) -> Option<(&'t Route<T>, Vec<String>)> {
+        let Some((first, others)) = segments.split_first() else {
+            return self.choose(&node.routes).map(|route| (route, self.owned_values(None)));
+        };
+        if let Some(next) = node.literals.get(*first)
+            && let Some(found) = self.descend(next, others)
+        {
+            return Some(found);
+        }
+        if let Some(next) = &node.param
+            && !first.is_empty()
+        {
+            self.values.push(first);
+            if let Some(found) = self.descend(next, others) {
+                return Some(found);
+            }
+            self.values.pop();
+        }
+        let rest = || segments.join("/");
+        self.choose(&node.rests).map(|route| (route, self.owned_values(Some(rest()))))
+    }
+
+    fn choose<'t, T>(&mut self, routes: &'t [Route<T>]) -> Option<&'t Route<T>> {
+        let by = |method: Method| routes.iter().find(move |route| route.methods.contains(method));
+        let found = by(self.method).or_else(|| if self.method == Method::Head { by(Method::Get) } else { None });
+        if found.is_none() {
+            for route in routes {
+                self.allowed = self.allowed.union(route.methods);
+            }
+        }
+        found
+    }
+
+    fn owned_values(&self, rest: Option<String>) -> Vec<String> {
+        self.values.iter().map(|value| (*value).to_owned()).chain(rest).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(patterns: &[&str]) -> RouteTable<String> {
+        let mut table = RouteTable::default();
+        for text in patterns {
+            table.insert(&text.parse().unwrap(), MethodSet::ANY, (*text).to_owned());
+        }
+        table
+    }
+
+    fn find<'a>(table: &'a RouteTable<String>, path: &str) -> Option<(&'a str, Params)> {
+        let segments: Vec<&str> = path[1..].split('/').collect();
+        match table.find(Method::Get, &segments) {
+            RouteMatch::Found { target, params } => Some((target.as_str(), params)),
+            _ => None,
+        }
+    }
+
+    fn pairs(params: &[(&str, &str)]) -> Params {
+        params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let table = table(&["/*all", "/users/:id", "/users/me", "/users/:id/files/*rest", "/"]);
+        assert_eq!(find(&table, "/users/me"), Some(("/users/me", pairs(&[]))));
+        assert_eq!(find(&table, "/users/7"), Some(("/users/:id", pairs(&[("id", "7")]))));
+        assert_eq!(
+            find(&table, "/users/7/files/a/b"),
+            Some(("/users/:id/files/*rest", pairs(&[("id", "7"), ("rest", "a/b")])))
+        );
+        assert_eq!(find(&table, "/users"), Some(("/*all", pairs(&[("all", "users")]))));
+        assert_eq!(find(&table, "/"), Some(("/", pairs(&[]))));
+        assert_eq!(find(&table, "/users/"), Some(("/*all", pairs(&[("all", "users/")]))));
+    }
+
+    #[test]
+    fn a_trailing_slash_is_another_path() {
+        let table = table(&["/a", "/b/"]);
+        assert!(find(&table, "/a/").is_none());
+        assert!(find(&table, "/b").is_none());
+        assert!(find(&table, "//a").is_none());
+    }
+
+    #[test]
+    fn another_method_is_not_allowed_but_does_not_hide_a_match() {
+        let mut table = RouteTable::default();
+        let get = MethodSet::default().with(Method::Get);
+        let post = MethodSet::default().with(Method::Post);
+        table.insert(&"/a".parse().unwrap(), get, 1);
+        table.insert(&"/:x".parse().unwrap(), post, 2);
+        assert!(matches!(table.find(Method::Head, &["a"]), RouteMatch::Found { target: 1, .. }));
+        assert!(matches!(table.find(Method::Post, &["a"]), RouteMatch::Found { target: 2, .. }));
+        let RouteMatch::MethodNotAllowed { allowed } = table.find(Method::Put, &["a"]) else { panic!() };
+        assert_eq!(allowed.allow(), "GET, HEAD, POST, OPTIONS");
+        assert_eq!(table.find(Method::Get, &["b", "c"]), RouteMatch::NotFound);
+    }
+
+    #[test]
+    fn wrong_patterns_are_refused() {
+        for bad in ["", "a", "/@x", "/a/*r/b", "/:", "/:a-b", "/:a/:a", "/..", "/a%20b", "/a?b", "/\0"] {
+            assert!(bad.parse::<RoutePattern>().is_err(), "{bad:?}");
+        }
+        assert!("/a".repeat(33).parse::<RoutePattern>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_round_trip_and_match_their_own_text(
+            parts in prop::collection::vec("[a-z]{1,4}|:[a-z]{1,3}", 0..6)
+        ) {
+            let mut seen = std::collections::HashSet::new();
+            prop_assume!(parts.iter().filter(|part| part.starts_with(':')).all(|part| seen.insert(part.clone())));
+            let text = format!("/{}", parts.join("/"));
+            let pattern: RoutePattern = text.parse().unwrap();
+            prop_assert_eq!(pattern.to_string(), text.clone());
+            let mut table = RouteTable::default();
+            table.insert(&pattern, MethodSet::ANY, text.clone());
+            let path = text.replace(':', "x");
+            let found = find(&table, &path);
+            prop_assert_eq!(found.map(|(target, _)| target.to_owned()), Some(text));
+        }
+    }
+}
