@@ -23,12 +23,12 @@ pub trait Execute: Send + Sync {
         &'a self,
         name: &'a ScriptName,
         source: &'a str,
-        libraries: &'a dyn Libraries,
+        libraries: Arc<dyn Libraries>,
     ) -> BoxFuture<'a, Result<BuiltScript, BuildError>>;
 
     /// Runs one invocation in a fresh instance. It never fails as a call: every way to go wrong is a
     /// [`Fault`] in the completion, which is also what the history keeps.
-    fn execute<'a>(&'a self, invocation: Invocation, host: &'a dyn HostCalls) -> BoxFuture<'a, Completion>;
+    fn execute(&self, invocation: Invocation, host: Arc<dyn HostCalls>) -> BoxFuture<'_, Completion>;
 }
 
 /// Resolves `import "name"` while an image is built.

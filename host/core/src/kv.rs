@@ -129,6 +129,10 @@ pub struct KvSession {
     writes: BTreeMap<KvId, KvWrite>,
 }
 
+/// The writes of a session at one moment.
+#[derive(Clone, Debug)]
+pub struct KvSavepoint(BTreeMap<KvId, KvWrite>);
+
 impl KvSession {
     /// The value of a key as this invocation sees it: `Some(None)` is known to be absent, `None` is not known
     /// yet and must be fetched and given to [`Self::fetched`].
@@ -178,7 +182,9 @@ impl KvSession {
         for (id, write) in self.writes_of(&fetched) {
             match write {
                 // Beyond the last fetched key there may be committed entries that are not known.
-                KvWrite::Set { value, .. } if complete || last.as_ref().is_none_or(|last| id.key <= *last) => {
+                KvWrite::Set { value, .. }
+                    if complete || last.as_ref().is_none_or(|last| id.key <= *last) =>
+                {
                     merged.insert(id.key.clone(), Arc::clone(value));
                 }
                 KvWrite::Set { .. } => {}
@@ -190,6 +196,16 @@ impl KvSession {
         let limit = query_limit(&fetched, self);
         self.lists.push(KvListRead { query: fetched, found: versions });
         merged.into_iter().take(limit).collect()
+    }
+
+    /// The writes so far, to return to if a nested invocation fails.
+    pub fn savepoint(&self) -> KvSavepoint {
+        KvSavepoint(self.writes.clone())
+    }
+
+    /// Takes back every write since `savepoint`. Reads stay: they happened, and are validated.
+    pub fn roll_back(&mut self, savepoint: KvSavepoint) {
+        self.writes = savepoint.0;
     }
 
     /// What was read and what is to be written.
@@ -257,7 +273,12 @@ mod tests {
     }
 
     fn query(limit: u32) -> KvListQuery {
-        KvListQuery { collection: CollectionName::new("c").unwrap(), prefix: String::new(), after: None, limit }
+        KvListQuery {
+            collection: CollectionName::new("c").unwrap(),
+            prefix: String::new(),
+            after: None,
+            limit,
+        }
     }
 
     fn keys(list: &[(KvKey, Arc<str>)]) -> Vec<&str> {
@@ -286,6 +307,19 @@ mod tests {
         session.fetched(id("a"), None);
         assert_eq!(session.lookup(&id("a")), Some(None));
         assert_eq!(session.finish().0.entries[&id("a")], KvVersion::ABSENT);
+    }
+
+    #[test]
+    fn rolling_back_keeps_reads_and_earlier_writes() {
+        let mut session = KvSession::default();
+        session.write(id("a"), set("1"));
+        let savepoint = session.savepoint();
+        session.write(id("a"), set("2"));
+        session.fetched(id("b"), None);
+        session.roll_back(savepoint);
+        let (reads, effects) = session.finish();
+        assert_eq!(effects.kv[&id("a")], set("1"));
+        assert_eq!(reads.entries.len(), 1);
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub use ids::{
     AppId, DomainId, ExecutionId, PrincipalId, RequestId, RouteId, ScriptId, ScriptVersionId, TokenId,
 };
 pub use kv::{
-    Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSession, KvVersion, KvWrite,
+    Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,
+    KvWrite,
 };
 pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
 pub use names::{AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName};

@@ -295,6 +295,9 @@ mod tests {
     fn a_patch_replaces_only_what_it_names() {
         let old = LimitsPatch { fuel: Some(1), wall_ms: Some(2), ..LimitsPatch::default() };
         let new = LimitsPatch { fuel: Some(3), ..LimitsPatch::default() };
-        assert_eq!(old.merged(&new), LimitsPatch { fuel: Some(3), wall_ms: Some(2), ..LimitsPatch::default() });
+        assert_eq!(
+            old.merged(&new),
+            LimitsPatch { fuel: Some(3), wall_ms: Some(2), ..LimitsPatch::default() }
+        );
     }
 }

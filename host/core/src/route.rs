@@ -70,7 +70,9 @@ impl FromStr for RoutePattern {
             };
             if let Some(name) = name {
                 if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                    return fail(format!("has the parameter {part:?}; its name may have a-z, A-Z, 0-9 and _"));
+                    return fail(format!(
+                        "has the parameter {part:?}; its name may have a-z, A-Z, 0-9 and _"
+                    ));
                 }
                 if names.contains(&name) {
                     return fail(format!("has two parameters named {name}"));
@@ -78,7 +80,9 @@ impl FromStr for RoutePattern {
                 names.push(name);
             } else if part == "." || part == ".." {
                 return fail("must not have . or .. as a segment".into());
-            } else if let Some(c) = part.chars().find(|c| c.is_control() || matches!(c, '?' | '#' | '\\' | '%')) {
+            } else if let Some(c) =
+                part.chars().find(|c| c.is_control() || matches!(c, '?' | '#' | '\\' | '%'))
+            {
                 return fail(format!("contains {c:?}; write the decoded path, without ?, #, \\ and %"));
             }
             segments.push(segment);
@@ -145,7 +149,9 @@ impl FromStr for Method {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let known = Self::ALL.into_iter().find(|method| method.as_str() == text);
         known.ok_or_else(|| {
-            format!("method {text:?} cannot be routed; allowed are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+            format!(
+                "method {text:?} cannot be routed; allowed are GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+            )
         })
     }
 }
@@ -293,7 +299,11 @@ struct Search<'p> {
 
 impl<'p> Search<'p> {
     /// Depth is bounded by [`RoutePattern::MAX_SEGMENTS`], since a node exists only where a pattern led.
-    fn descend<'t, T>(&mut self, node: &'t Node<T>, segments: &[&'p str]) -> Option<(&'t Route<T>, Vec<String>)> {
+    fn descend<'t, T>(
+        &mut self,
+        node: &'t Node<T>,
+        segments: &[&'p str],
+    ) -> Option<(&'t Route<T>, Vec<String>)> {
         let Some((first, others)) = segments.split_first() else {
             return self.choose(&node.routes).map(|route| (route, self.owned_values(None)));
         };
@@ -317,7 +327,8 @@ impl<'p> Search<'p> {
 
     fn choose<'t, T>(&mut self, routes: &'t [Route<T>]) -> Option<&'t Route<T>> {
         let by = |method: Method| routes.iter().find(move |route| route.methods.contains(method));
-        let found = by(self.method).or_else(|| if self.method == Method::Head { by(Method::Get) } else { None });
+        let found =
+            by(self.method).or_else(|| if self.method == Method::Head { by(Method::Get) } else { None });
         if found.is_none() {
             for route in routes {
                 self.allowed = self.allowed.union(route.methods);
