@@ -17,6 +17,7 @@ mod limits;
 mod names;
 mod node;
 mod route;
+mod scope;
 mod script;
 
 pub use app::App;
@@ -38,4 +39,5 @@ pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, Sand
 pub use names::{AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName};
 pub use node::{DirectCall, DirectResult, Node, NodeStatus};
 pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
+pub use scope::{Scope, UnknownScope};
 pub use script::{ImageKey, SourceHash};

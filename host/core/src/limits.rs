@@ -18,7 +18,11 @@ macro_rules! limits {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct LimitsPatch {
-            $($(#[$doc])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $field: Option<u64>,)*
+            $($(#[$doc])* #[serde(
+                default,
+                deserialize_with = "whole_number",
+                skip_serializing_if = "Option::is_none"
+            )] pub $field: Option<u64>,)*
         }
 
         /// Names one limit.
@@ -115,6 +119,11 @@ limits! {
     kv_bytes, KvBytes, "PICLOUD_SANDBOX_MAX_KV_BYTES", 0, 256 * MIB, 1024 * 1024 * MIB;
     /// Invocations of the app that run at once on one node; more wait in its queue.
     concurrency, Concurrency, "PICLOUD_SANDBOX_MAX_CONCURRENCY", 1, 16, 256;
+}
+
+/// A limit that is named has a number: `null` is refused, not read as "not named".
+fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(deserializer).map(Some)
 }
 
 /// Why limits were refused.
@@ -289,6 +298,17 @@ mod tests {
         assert_eq!(ceiling.clamp(&LimitsPatch::default()).fuel, 1_000_000);
         let small = LimitsPatch { fuel: Some(1), ..LimitsPatch::default() };
         assert!(matches!(ceiling.check(&small), Err(LimitError::TooSmall { field: "fuel", .. })));
+    }
+
+    #[test]
+    fn a_named_limit_is_a_whole_number() {
+        for bad in
+            [r#"{"fuel":null}"#, r#"{"fuel":-1}"#, r#"{"fuel":1.5}"#, r#"{"fuel":"1"}"#, r#"{"fule":1}"#]
+        {
+            assert!(serde_json::from_str::<LimitsPatch>(bad).is_err(), "{bad}");
+        }
+        let patch: LimitsPatch = serde_json::from_str(r#"{"fuel":1}"#).unwrap();
+        assert_eq!(serde_json::to_string(&patch).unwrap(), r#"{"fuel":1}"#);
     }
 
     #[test]
