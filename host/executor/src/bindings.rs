@@ -1,0 +1,19 @@
+//! What `wit/` says, as Rust types. Generated at compile time.
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, which has the docs"
+)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "interpreter",
+    imports: {
+        default: async | trappable,
+        "picloud:runtime/logging": trappable,
+        "wasi:clocks/wall-clock": trappable,
+        "wasi:random/random": trappable,
+    },
+    exports: { default: async },
+});

@@ -1,0 +1,78 @@
+//! From what stopped an instance to the fault that clients see. Each way to fail has its own code.
+
+use picloud_core::{ErrorCode, Fault, HostError, SourcePosition};
+use wasmtime::Trap;
+
+use crate::bindings::picloud::runtime::types;
+
+/// A reason to stop an instance that comes from a host function or a limiter. It cannot be caught by a script.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("the memory limit of {limit} bytes is reached")]
+    OutOfMemory { limit: u64 },
+    #[error("{0}")]
+    HostCallBudget(String),
+    /// A nested invocation met a limit that it shares with this one.
+    #[error("{0}")]
+    Nested(Fault),
+}
+
+/// The longest message that leaves the sandbox.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+
+/// Why a call into the guest ended without an answer.
+pub(crate) fn from_error(error: &wasmtime::Error) -> Fault {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::OutOfMemory { .. } => Fault::new(ErrorCode::OutOfMemory, stop.to_string()),
+            Stop::HostCallBudget(_) => Fault::new(ErrorCode::HostCallBudget, stop.to_string()),
+            Stop::Nested(fault) => fault.clone(),
+        };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Fault::new(ErrorCode::OutOfFuel, "the fuel limit is reached"),
+        // The guest's own stack lies below its data: running out of it is an access below address 0.
+        Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => {
+            Fault::new(ErrorCode::StackOverflow, "calls or expressions are nested too deeply")
+        }
+        Some(trap) => Fault::new(ErrorCode::GuestPanic, format!("the interpreter stopped: {trap}")),
+        // wasmtime keeps the type of this error to itself.
+        None if error.to_string().contains("allocated for hostcalls has been exhausted") => {
+            Fault::new(ErrorCode::HostCallBudget, "one host call carries more bytes than are allowed in all")
+        }
+        None => {
+            tracing::error!(error = ?error, "the sandbox failed");
+            Fault::new(ErrorCode::Internal, "the sandbox failed; see the platform's log")
+        }
+    }
+}
+
+/// What the interpreter itself reports.
+pub(crate) fn from_guest(fault: types::Fault) -> Fault {
+    let code = fault.code.parse().unwrap_or(ErrorCode::ScriptError);
+    let position = fault.position.map(|position| SourcePosition {
+        script: position.script,
+        line: position.line,
+        column: position.column,
+        source_line: cut(position.source_line, MAX_MESSAGE_BYTES),
+    });
+    Fault { code, message: cut(fault.message, MAX_MESSAGE_BYTES), position }
+}
+
+/// The wall-clock limit is reached.
+pub(crate) fn deadline() -> Fault {
+    Fault::new(ErrorCode::DeadlineExceeded, "the time limit is reached")
+}
+
+/// A failed host call as the script sees it.
+pub(crate) fn to_guest(error: HostError) -> types::HostError {
+    types::HostError { code: error.code.as_str().to_owned(), message: error.message }
+}
+
+/// Cuts text at a character's border.
+pub(crate) fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! One invocation: a fresh instance, one event, one answer.
+
+use std::{sync::Arc, time::Instant};
+
+use picloud_core::{
+    Answer, BuildError, Completion, Effects, ErrorCode, Event, Fault, HostCalls, HttpResponse, ImageKey,
+    Invocation, KvReads, Usage,
+};
+use wasmtime::Store;
+
+use crate::{
+    bindings::exports::picloud::runtime::handler,
+    engine::YIELD_INTERVAL,
+    executor::Inner,
+    fault,
+    images::Image,
+    state::{Run, Shared, State},
+};
+
+/// What a host call may carry at once beyond the budget: names, and the framing of an answer.
+const HOSTCALL_SLACK: u64 = 64 << 10;
+
+/// Runs an invocation to its end, whatever that is.
+pub(crate) async fn execute(
+    executor: Arc<Inner>,
+    invocation: Invocation,
+    host: Arc<dyn HostCalls>,
+) -> Completion {
+    let started = Instant::now();
+    let limits = invocation.limits;
+    let shared = Arc::new(Shared::new(host, limits, started));
+    let run = Run { executor, shared: Arc::clone(&shared), depth: 0 };
+    let mut fuel_left = limits.fuel;
+    let work = async {
+        let (outcome, left) = in_new_instance(run, invocation.image, invocation.event, limits.fuel).await;
+        fuel_left = left;
+        outcome
+    };
+    // The clock is read once; a timer is only set if the run has to wait or yields.
+    let outcome = match tokio::time::timeout_at(invocation.deadline.into(), work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(fault::deadline()),
+    };
+    complete(&shared, outcome, limits.fuel - fuel_left)
+}
+
+fn complete(shared: &Shared, outcome: Result<Answer, Fault>, fuel: u64) -> Completion {
+    let progress = std::mem::take(&mut *shared.progress());
+    let (reads, effects) = match outcome {
+        Ok(_) => progress.kv.finish(),
+        Err(_) => (KvReads::default(), Effects::default()),
+    };
+    let usage = Usage {
+        fuel,
+        duration: shared.started.elapsed(),
+        host_calls: progress.host_calls,
+        memory_bytes: progress.peak_memory,
+        called_outside: false,
+    };
+    Completion { outcome, effects, reads, logs: progress.logs, usage }
+}
+
+/// Runs one event in an instance of its own, with `fuel`; gives the outcome and the fuel that is left.
+pub(crate) async fn in_new_instance(
+    run: Run,
+    image: ImageKey,
+    event: Event,
+    fuel: u64,
+) -> (Result<Answer, Fault>, u64) {
+    let executor = Arc::clone(&run.executor);
+    let shared = Arc::clone(&run.shared);
+    let image = match executor.images.mapped(image) {
+        Some(image) => image,
+        None => match executor.images.find(image, shared.host.sources(image)).await {
+            Ok(image) => image,
+            Err(error) => return (Err(no_image(error)), fuel),
+        },
+    };
+    let mut store = Store::new(&executor.engine, State::run(run));
+    let outcome = call(&mut store, &image, event, fuel).await;
+    let left = store.get_fuel().unwrap_or(0);
+    let mut progress = shared.progress();
+    progress.peak_memory = progress.peak_memory.max(store.data().memory.peak);
+    drop(progress);
+    (outcome.unwrap_or_else(|error| Err(fault::from_error(&error))), left)
+}
+
+async fn call(
+    store: &mut Store<State>,
+    image: &Image,
+    event: Event,
+    fuel: u64,
+) -> wasmtime::Result<Result<Answer, Fault>> {
+    let crate::state::Work::Run(run) = &store.data().work else { unreachable!("made for a run") };
+    let limits = run.shared.limits;
+    store.limiter(|state| &mut state.memory);
+    store.set_fuel(fuel)?;
+    store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
+    store.set_hostcall_fuel((limits.host_call_bytes.max(limits.response_bytes) + HOSTCALL_SLACK) as usize);
+
+    let instance = image.pre.instantiate_async(&mut *store).await?;
+    let handler = instance.picloud_runtime_handler();
+    let answered = handler.call_handle(&mut *store, &to_guest(event), limits.memory_bytes).await?;
+    Ok(answered.map(from_guest).map_err(fault::from_guest))
+}
+
+fn to_guest(event: Event) -> handler::Event {
+    match event {
+        Event::Http(request) => handler::Event::Http(handler::HttpRequest {
+            id: request.id.to_string(),
+            method: request.method,
+            path: request.path,
+            query: request.query,
+            params: request.params,
+            headers: request.headers,
+            body: request.body.into(),
+            ip: request.ip.to_string(),
+        }),
+        Event::Invoke(event) => handler::Event::Invoke(event),
+    }
+}
+
+fn from_guest(answer: handler::Answer) -> Answer {
+    match answer {
+        handler::Answer::Http(response) => Answer::Http(HttpResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body.into(),
+        }),
+        handler::Answer::Value(value) => Answer::Value(value),
+    }
+}
+
+/// A script that compiled when it was uploaded and does not now, or whose sources cannot be had.
+fn no_image(error: BuildError) -> Fault {
+    match error {
+        BuildError::Script { message, position } => {
+            Fault { code: ErrorCode::CompileError, message, position }
+        }
+        BuildError::Host(error) => Fault::new(error.code, error.message),
+    }
+}
