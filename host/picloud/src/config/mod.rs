@@ -1,0 +1,208 @@
+//! Configuration of the server: every setting is a flag and an environment variable of the same meaning.
+//!
+//! A flag wins over its variable. A variable that is set but empty counts as unset, so that a service file or
+//! a compose file can list what it does not set. A wrong value is refused before anything is touched.
+
+mod ceiling;
+mod data_dir;
+mod environment;
+mod values;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use picloud_core::{DomainName, SandboxCeiling};
+
+pub(crate) use self::{
+    ceiling::CeilingArgs,
+    data_dir::{DataDir, DataDirError, DataDirLock, default_data_dir},
+    environment::{refusal, unknown_variables, without_empty_variables},
+    values::{Network, parse_networks},
+};
+use crate::exit::{Exit, Failure};
+
+/// Where the server keeps its files.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataDirArgs {
+    /// Folder of the server's data [default: /var/lib/picloud as root, else ./.picloud]
+    #[arg(long, env = "PICLOUD_DATA_DIR", value_name = "FOLDER", help_heading = "Storage")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+impl DataDirArgs {
+    /// The folder, whether it exists or not.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(default_data_dir)
+    }
+}
+
+/// The database: an outside one, or PostgreSQL as a child of the server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct DatabaseArgs {
+    #[command(flatten)]
+    pub(crate) data: DataDirArgs,
+
+    /// PostgreSQL server to use, as `postgres://USER:PASSWORD@HOST/DATABASE` [default: its own, under the data
+    /// folder]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = values::database_url)]
+    pub(crate) database_url: Option<String>,
+
+    /// Most connections to the database
+    #[arg(long, env = "PICLOUD_DATABASE_CONNECTIONS", value_name = "COUNT", default_value = "8", value_parser = values::whole(2, 200))]
+    pub(crate) database_connections: u64,
+
+    /// Folder of PostgreSQL's programs (postgres, initdb) for its own server [default: found by itself]
+    #[arg(long, env = "PICLOUD_POSTGRES_BIN", value_name = "FOLDER")]
+    pub(crate) postgres_bin: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the program logs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogArgs {
+    /// How log lines look on standard error; RUST_LOG selects them (default `info`)
+    #[arg(
+        long,
+        env = "PICLOUD_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Logging"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Every setting of `picloud serve`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Control listener: management API, health and metrics. Keep it private
+    #[arg(long, env = "PICLOUD_ADMIN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8420", value_parser = values::address, help_heading = "Listeners")]
+    pub(crate) admin_addr: SocketAddr,
+
+    /// App listener: the traffic of apps and nothing else
+    #[arg(long, env = "PICLOUD_APP_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8421", value_parser = values::address, help_heading = "Listeners")]
+    pub(crate) app_addr: SocketAddr,
+
+    /// Domain under which each app has its host name, APP.DOMAIN. A domain other than `localhost` switches the
+    /// path form `/@APP/...` off
+    #[arg(long, env = "PICLOUD_APP_DOMAIN", value_name = "DOMAIN", default_value = "localhost", value_parser = values::domain, help_heading = "Listeners")]
+    pub(crate) app_domain: DomainName,
+
+    /// Further host names that the control listener answers to, separated by commas; loopback names and its
+    /// own address always are
+    #[arg(long, env = "PICLOUD_ADMIN_HOSTS", value_name = "HOSTS", value_parser = values::host_names, help_heading = "Listeners")]
+    pub(crate) admin_hosts: Option<HostNames>,
+
+    /// Proxies whose `x-forwarded-for` is believed: addresses or networks (10.0.0.0/8), separated by commas
+    #[arg(long, env = "PICLOUD_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = parse_networks, help_heading = "Listeners")]
+    pub(crate) trusted_proxies: Option<Networks>,
+
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+
+    /// Days that the history of invocations is kept
+    #[arg(long, env = "PICLOUD_HISTORY_DAYS", value_name = "DAYS", default_value = "14", value_parser = values::whole(1, 3650), help_heading = "Storage")]
+    pub(crate) history_days: u64,
+
+    /// Successful invocations kept in the history per second and app; failures are always kept
+    #[arg(long, env = "PICLOUD_HISTORY_SUCCESS_PER_SECOND", value_name = "COUNT", default_value = "10", value_parser = values::whole(0, 100_000), help_heading = "Storage")]
+    pub(crate) history_success_per_second: u64,
+
+    /// Invocations that run at once on this node
+    #[arg(long, env = "PICLOUD_CONCURRENCY", value_name = "COUNT", default_value = "32", value_parser = values::whole(1, 1024), help_heading = "Sandbox")]
+    pub(crate) concurrency: u64,
+
+    /// Threads that serve requests and run scripts [default: one a core]
+    #[arg(long, env = "PICLOUD_WORKER_THREADS", value_name = "COUNT", value_parser = values::whole(1, 256), help_heading = "Sandbox")]
+    pub(crate) worker_threads: Option<u64>,
+
+    /// Memory for script images; a number of bytes, or with KiB, MiB or GiB
+    #[arg(long, env = "PICLOUD_IMAGE_MEMORY_BYTES", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes(1 << 20, 1 << 40), help_heading = "Sandbox")]
+    pub(crate) image_memory_bytes: u64,
+
+    /// Disk for script images, under the data folder
+    #[arg(long, env = "PICLOUD_IMAGE_DISK_BYTES", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes(1 << 20, 1 << 44), help_heading = "Sandbox")]
+    pub(crate) image_disk_bytes: u64,
+
+    #[command(flatten)]
+    pub(crate) ceiling: CeilingArgs,
+
+    /// Longest time for running requests to end after SIGTERM or Ctrl-C
+    #[arg(long, env = "PICLOUD_DRAIN_SECONDS", value_name = "SECONDS", default_value = "30", value_parser = values::whole(0, 3600), help_heading = "Shutdown")]
+    pub(crate) drain_seconds: u64,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// A list of host names: one value for clap.
+pub(crate) type HostNames = values::List<DomainNameOrIp>;
+
+/// A list of networks: one value for clap.
+pub(crate) type Networks = values::List<Network>;
+
+/// What a `Host` header may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DomainNameOrIp {
+    /// A host name.
+    Domain(DomainName),
+    /// An address.
+    Ip(IpAddr),
+}
+
+impl std::fmt::Display for DomainNameOrIp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Domain(name) => name.fmt(f),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+impl ServeArgs {
+    /// Checks what no single setting can know.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let (admin, app) = (self.admin_addr, self.app_addr);
+        let same_ip = admin.ip() == app.ip() || admin.ip().is_unspecified() || app.ip().is_unspecified();
+        if same_ip && admin.port() == app.port() && admin.port() != 0 {
+            return Err(Failure::new(
+                Exit::Usage,
+                format_args!(
+                    "PICLOUD_ADMIN_ADDR is {admin} and PICLOUD_APP_ADDR is {app}: the control listener and \
+                     the app listener need different ports"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The platform's ceiling over apps' limits.
+    pub(crate) fn ceiling(&self) -> SandboxCeiling {
+        self.ceiling.0
+    }
+
+    /// The threads to serve with.
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        self.worker_threads.map_or_else(cores, |count| count as usize)
+    }
+
+    /// How long a drain may take.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}

@@ -1,0 +1,158 @@
+//! Parsers of single settings. Each error says what is allowed.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+};
+
+use picloud_core::DomainName;
+
+use super::{DomainNameOrIp, HostNames, Networks};
+
+/// A list as one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct List<T>(Vec<T>);
+
+impl<T> Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+/// A network in CIDR notation; a single address has the full prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// An address in it.
+    pub(crate) address: IpAddr,
+    /// How many leading bits all its addresses share.
+    pub(crate) prefix: u8,
+}
+
+/// `IP:PORT`; port 0 takes a free one.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "allowed is IP:PORT, such as 127.0.0.1:8420, 0.0.0.0:8420 or [::1]:8420".to_owned();
+    text.trim().replacen("localhost:", "127.0.0.1:", 1).parse().map_err(|_| wrong())
+}
+
+/// A host name in any case.
+pub(super) fn domain(text: &str) -> Result<DomainName, String> {
+    DomainName::new(text.trim().to_ascii_lowercase())
+        .map_err(|error| format!("{error}; allowed is a host name, such as example.org"))
+}
+
+/// Host names and addresses, separated by commas.
+pub(super) fn host_names(text: &str) -> Result<HostNames, String> {
+    list(text, |part| match part.trim_matches(['[', ']']).parse() {
+        Ok(ip) => Ok(DomainNameOrIp::Ip(ip)),
+        Err(_) => domain(part).map(DomainNameOrIp::Domain),
+    })
+}
+
+/// Addresses and networks, separated by commas.
+pub(crate) fn parse_networks(text: &str) -> Result<Networks, String> {
+    list(text, |part| {
+        let wrong = || {
+            format!(
+                "{part:?} is neither an address nor a network; allowed are 127.0.0.1, 10.0.0.0/8, fd00::/8"
+            )
+        };
+        let (address, prefix) = part.split_once('/').map_or((part, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(most), |text| text.parse().map_err(|_| wrong()))?;
+        if prefix > most { Err(wrong()) } else { Ok(Network { address, prefix }) }
+    })
+}
+
+/// A `postgres://` address.
+pub(super) fn database_url(text: &str) -> Result<String, String> {
+    let known = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    known.then(|| text.to_owned()).ok_or_else(|| {
+        "allowed is postgres://USER:PASSWORD@HOST/DATABASE, or nothing for PiCloud's own PostgreSQL"
+            .to_owned()
+    })
+}
+
+/// A whole number within bounds.
+pub(super) fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("allowed is a whole number from {least} to {most}"))
+    }
+}
+
+/// A size within bounds: a number of bytes, or of KiB, MiB or GiB.
+pub(super) fn bytes(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let text = text.trim();
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit: Option<u64> = match text[digits.len()..].trim() {
+            "" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let size = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        size.filter(|size| (least..=most).contains(size)).ok_or_else(|| {
+            format!("allowed is a number of bytes from {least} to {most}, also with KiB, MiB or GiB: 64MiB")
+        })
+    }
+}
+
+fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(item).collect::<Result<_, _>>().map(List)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_ip_and_port() {
+        assert_eq!(address("localhost:80"), address("127.0.0.1:80"));
+        assert!(address("[::1]:8420").is_ok());
+        for bad in ["8420", ":8420", "127.0.0.1", "example.org:80", "127.0.0.1:65536", "127.0.0.1:-1"] {
+            assert!(address(bad).is_err_and(|error| error.contains("IP:PORT")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_bounds() {
+        assert_eq!(whole(1, 10)(" 10 "), Ok(10));
+        for bad in ["0", "11", "-1", "1.5", "x", "", "18446744073709551616"] {
+            assert_eq!(whole(1, 10)(bad), Err("allowed is a whole number from 1 to 10".to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_units() {
+        let parse = bytes(1 << 20, 1 << 40);
+        assert_eq!(parse("64MiB"), Ok(64 << 20));
+        assert_eq!(parse("2 GiB"), Ok(2 << 30));
+        assert_eq!(parse("1048576"), Ok(1 << 20));
+        for bad in ["1", "64MB", "MiB", "-1MiB", "18446744073709551615GiB", "64MiB6"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_with_a_prefix() {
+        let networks = parse_networks("127.0.0.1, 10.0.0.0/8,fd00::/8").unwrap();
+        assert_eq!(networks.iter().map(|network| network.prefix).collect::<Vec<_>>(), [32, 8, 8]);
+        for bad in ["10.0.0.0/33", "fd00::/129", "10.0.0/8", "localhost", "10.0.0.0/", "10.0.0.0/x"] {
+            assert!(parse_networks(bad).is_err_and(|error| error.contains("allowed")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        let hosts = host_names("PI.example.org,[::1],192.168.1.2").unwrap();
+        let shown: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["pi.example.org", "::1", "192.168.1.2"]);
+        assert!(host_names("a_b").is_err());
+    }
+}
