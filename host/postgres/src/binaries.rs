@@ -52,14 +52,23 @@ impl Binaries {
 /// Finds the newest PostgreSQL of this machine: the folder that `PICLOUD_POSTGRES_BIN` names, or the first of
 /// `PATH` and the usual folders of Debian, Fedora, Alpine and Homebrew.
 pub fn find_binaries() -> Result<Binaries, ServerError> {
-    if let Some(folder) = env::var_os("PICLOUD_POSTGRES_BIN") {
-        let folder = PathBuf::from(folder);
-        return at(&folder).ok_or(ServerError::WrongFolder(folder));
+    match env::var_os("PICLOUD_POSTGRES_BIN") {
+        Some(folder) => binaries_in(Path::new(&folder)),
+        None => installed_binaries().into_iter().next().ok_or(ServerError::NotInstalled),
     }
+}
+
+/// The PostgreSQL in one folder, that of `PICLOUD_POSTGRES_BIN`.
+pub fn binaries_in(folder: &Path) -> Result<Binaries, ServerError> {
+    at(folder).ok_or_else(|| ServerError::WrongFolder(folder.to_owned()))
+}
+
+/// Every PostgreSQL in `PATH` and the usual folders, the newest first.
+pub fn installed_binaries() -> Vec<Binaries> {
     let mut found: Vec<Binaries> = candidates().iter().filter_map(|folder| at(folder)).collect();
     // The sort is stable: of one version, the first place wins.
     found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
-    found.into_iter().next().ok_or(ServerError::NotInstalled)
+    found
 }
 
 fn candidates() -> Vec<PathBuf> {

@@ -24,6 +24,12 @@ pub enum ServerError {
          it as"
     )]
     NoUser,
+    /// A user without a name.
+    #[error(
+        "the user with id {0} has no entry in /etc/passwd, which PostgreSQL needs; add one, run PiCloud as \
+         another user, or set DATABASE_URL to a server"
+    )]
+    NamelessUser(u32),
     /// A program could not be run.
     #[error("{program} could not be run: {source}")]
     Run {

@@ -9,7 +9,7 @@ mod error;
 mod throwaway;
 mod user;
 
-pub use binaries::{Binaries, find_binaries};
+pub use binaries::{Binaries, binaries_in, find_binaries, installed_binaries};
 pub use error::ServerError;
 pub use throwaway::ThrowawayCluster;
-pub use user::{ServerUser, server_user};
+pub use user::{ServerUser, server_user, user_by_id};

@@ -20,10 +20,20 @@ pub fn server_user() -> Result<Option<ServerUser>, ServerError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
+    choose(&read_passwd()?).map(Some).ok_or(ServerError::NoUser)
+}
+
+/// The user with this id. PostgreSQL runs as, and by its socket lets in, only users that have a name.
+pub fn user_by_id(uid: u32) -> Result<ServerUser, ServerError> {
+    let passwd = read_passwd()?;
+    let user = passwd.lines().filter_map(parse).find(|user| user.uid == uid);
+    user.ok_or(ServerError::NamelessUser(uid))
+}
+
+/// The local users. Directory services are left out: a database must start without them.
+fn read_passwd() -> Result<String, ServerError> {
     let path = Path::new("/etc/passwd");
-    let passwd =
-        fs::read_to_string(path).map_err(|source| ServerError::Io { path: path.to_owned(), source })?;
-    choose(&passwd).map(Some).ok_or(ServerError::NoUser)
+    fs::read_to_string(path).map_err(|source| ServerError::Io { path: path.to_owned(), source })
 }
 
 impl ServerUser {
