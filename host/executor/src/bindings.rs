@@ -1,10 +1,4 @@
 //! What `wit/` says, as Rust types. Generated at compile time.
-#![expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::pedantic,
-    reason = "generated from wit/, which has the docs"
-)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",

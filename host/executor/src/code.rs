@@ -55,7 +55,11 @@ pub(crate) fn fingerprint(guest: &EmbeddedGuest, engine: &Engine, mode: PoolMode
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or_default());
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or_default());
+        text
+    })
 }
 
 /// Compiles the embedded guest for `mode` and writes it to `output`: the body of the compiling child process.

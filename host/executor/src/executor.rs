@@ -7,8 +7,8 @@ use std::{
 };
 
 use picloud_core::{
-    BoxFuture, BuildError, BuiltScript, Completion, ErrorCode, Execute, Fault, HostCalls, Invocation,
-    Libraries, Logs, ScriptName, Usage,
+    BoxFuture, BuildError, BuiltScript, Completion, Effects, ErrorCode, Execute, Fault, HostCalls,
+    Invocation, KvReads, Libraries, Logs, ScriptName, Usage,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -47,7 +47,7 @@ pub enum StartError {
 /// Runs scripts in this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Executor {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     mode: PoolMode,
 }
 
@@ -77,6 +77,18 @@ impl Executor {
     /// How instances get their memory.
     pub fn pool_mode(&self) -> PoolMode {
         self.mode
+    }
+
+    /// Parses a script in a fresh instance and runs it there, as a platform without images would: what the
+    /// benchmark compares with.
+    #[cfg(feature = "bench")]
+    pub async fn parse_and_run(
+        &self,
+        source: &str,
+        invocation: Invocation,
+        host: Arc<dyn HostCalls>,
+    ) -> Completion {
+        run::parse_and_run(Arc::clone(&self.inner), source, invocation, host).await
     }
 
     /// How a used slot becomes as new.
@@ -131,8 +143,8 @@ impl Execute for Executor {
 fn refused() -> Completion {
     Completion {
         outcome: Err(Fault::new(ErrorCode::NodeBusy, "no instance became free in time")),
-        effects: Default::default(),
-        reads: Default::default(),
+        effects: Effects::default(),
+        reads: KvReads::default(),
         logs: Logs::default(),
         usage: Usage::default(),
     }

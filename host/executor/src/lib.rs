@@ -8,6 +8,8 @@
 //! invocation needs from outside goes through the ports of `picloud_core`.
 
 mod bindings;
+#[cfg(test)]
+mod canary;
 mod code;
 mod config;
 mod engine;

@@ -140,3 +140,34 @@ fn no_image(error: BuildError) -> Fault {
         BuildError::Host(error) => Fault::new(error.code, error.message),
     }
 }
+
+/// What a platform without images does: a fresh instance that parses its script and then runs it.
+#[cfg(feature = "bench")]
+pub(crate) async fn parse_and_run(
+    executor: Arc<Inner>,
+    source: &str,
+    invocation: Invocation,
+    host: Arc<dyn HostCalls>,
+) -> Completion {
+    let limits = invocation.limits;
+    let shared = Arc::new(Shared::new(host, limits, Instant::now()));
+    let run = Run { executor: Arc::clone(&executor), shared: Arc::clone(&shared), depth: 0 };
+    let mut store = Store::new(&executor.engine, State::run(run));
+    let work = async {
+        store.limiter(|state| &mut state.memory);
+        store.set_fuel(limits.fuel)?;
+        store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
+        let instance = executor.images.engine_image().pre.instantiate_async(&mut store).await?;
+        let builder = instance.picloud_runtime_builder();
+        if let Err(fault) = builder.call_build(&mut store, invocation.script.as_str(), source).await? {
+            return Ok(Err(fault::from_guest(fault)));
+        }
+        let handler = instance.picloud_runtime_handler();
+        let event = to_guest(invocation.event);
+        let answered = handler.call_handle(&mut store, &event, limits.memory_bytes).await?;
+        Ok(answered.map(from_guest).map_err(fault::from_guest))
+    };
+    let outcome = work.await.unwrap_or_else(|error: wasmtime::Error| Err(fault::from_error(&error)));
+    let left = store.get_fuel().unwrap_or(0);
+    complete(&shared, outcome, limits.fuel - left)
+}

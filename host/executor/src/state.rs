@@ -1,6 +1,7 @@
 //! What belongs to one invocation: its budgets, its view of kv data, its log.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
@@ -65,7 +66,7 @@ pub(crate) struct Progress {
 pub(crate) struct Build {
     pub(crate) libraries: Option<Arc<dyn Libraries>>,
     /// Sources of the libraries that were imported.
-    pub(crate) imported: std::collections::BTreeMap<picloud_core::ScriptName, Arc<str>>,
+    pub(crate) imported: BTreeMap<picloud_core::ScriptName, Arc<str>>,
     pub(crate) captured: Option<Captured>,
     /// A failure of the host that the guest cannot express.
     pub(crate) failure: Option<picloud_core::HostError>,
@@ -136,7 +137,7 @@ impl State {
     }
 
     pub(crate) fn build(libraries: Option<Arc<dyn Libraries>>) -> Self {
-        let build = Build { libraries, imported: Default::default(), captured: None, failure: None };
+        let build = Build { libraries, imported: BTreeMap::default(), captured: None, failure: None };
         let memory = MemoryLimiter { limit: crate::engine::BUILD_MEMORY_BYTES, peak: 0 };
         Self { work: Work::Build(build), memory, random: None }
     }

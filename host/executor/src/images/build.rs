@@ -56,8 +56,8 @@ pub(crate) async fn script_image(
         Ok(built)
     };
     let result = tokio::time::timeout(WALL, work).await;
-    let build = build_of(&mut store);
-    if let Some(failure) = build.failure.take() {
+    let work = build_of(&mut store);
+    if let Some(failure) = work.failure.take() {
         return Err(BuildError::Host(failure));
     }
     let built = match result {
@@ -66,8 +66,8 @@ pub(crate) async fn script_image(
         Ok(Ok(Err(fault))) => return Err(refused(fault)),
         Ok(Ok(Ok(built))) => built,
     };
-    let captured = build.captured.take().ok_or_else(|| internal("the guest did not hand over its memory"))?;
-    Ok(Made { captured, handlers: built.handlers, libraries: std::mem::take(&mut build.imported) })
+    let captured = work.captured.take().ok_or_else(|| internal("the guest did not hand over its memory"))?;
+    Ok(Made { captured, handlers: built.handlers, libraries: std::mem::take(&mut work.imported) })
 }
 
 fn store(engine: &Engine, libraries: Option<Arc<dyn Libraries>>) -> wasmtime::Result<Store<State>> {

@@ -64,19 +64,17 @@ impl Images {
         let folder = folder.join("images");
         let disk = disk::DiskCache::open(folder.clone(), config.image_disk_bytes)
             .map_err(|error| StartError::Cache(folder, error))?;
-        let engine_image = match disk.load(engine, ENGINE_IMAGE) {
-            Some((module, bytes)) => link(&linker, &component, &module, bytes).map_err(StartError::Engine)?,
-            None => {
-                let base = Module::new(engine, guest.base).map_err(StartError::Engine)?;
-                let base = link(&linker, &component, &base, 0).map_err(StartError::Engine)?;
-                let captured = build::engine_image(engine, &base).await.map_err(StartError::Engine)?;
-                let compiled = compile(engine, &captured).map_err(StartError::Engine)?;
-                let (module, bytes) = disk
-                    .store(engine, ENGINE_IMAGE, &compiled)
-                    .map_err(|error| StartError::Artifact("the engine image".into(), error.to_string()))?;
-                link(&linker, &component, &module, bytes).map_err(StartError::Engine)?
-            }
+        let (module, bytes) = if let Some(found) = disk.load(engine, ENGINE_IMAGE) {
+            found
+        } else {
+            let base = Module::new(engine, guest.base).map_err(StartError::Engine)?;
+            let base = link(&linker, &component, &base, 0).map_err(StartError::Engine)?;
+            let captured = build::engine_image(engine, &base).await.map_err(StartError::Engine)?;
+            let compiled = compile(engine, &captured).map_err(StartError::Engine)?;
+            disk.store(engine, ENGINE_IMAGE, &compiled)
+                .map_err(|error| StartError::Artifact("the engine image".into(), error.to_string()))?
         };
+        let engine_image = link(&linker, &component, &module, bytes).map_err(StartError::Engine)?;
         Ok(Self {
             engine: engine.clone(),
             component,
@@ -102,6 +100,12 @@ impl Images {
         let image = ImageKey::of(&sources);
         self.keep(image, made.captured).await?;
         Ok(BuiltScript { image, imports: sources.libraries.into_keys().collect(), handlers: made.handlers })
+    }
+
+    /// The image of an interpreter that has no script yet.
+    #[cfg(feature = "bench")]
+    pub(crate) fn engine_image(&self) -> &Image {
+        &self.engine_image
     }
 
     /// The image of `key` if it is mapped.

@@ -1,0 +1,309 @@
+//! One invocation in process: what isolation costs, against native Rhai in the same run.
+//!
+//! Prints one JSON object a line: `{"name", "script", "p50_us", "p99_us", "mean_us", "fuel", "faults"}`.
+//! `cargo xtask bench` makes the table of docs/BENCHMARKS.md from it.
+
+use std::{
+    fmt::Write as _,
+    future::ready,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use picloud_core::{
+    Answer, AppId, BoxFuture, Callee, Event, Execute, ExecutionId, HostCalls, HostError, HttpRequest,
+    ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, RequestId, ScriptName,
+    ScriptSources,
+};
+use picloud_executor::{Compiler, Executor, ExecutorConfig};
+use rhai::{Dynamic, Engine, Map, Scope};
+use serde_json::json;
+
+const BODY: &str = r#"{"name":"bob","items":[1,2,3]}"#;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = ExecutorConfig {
+        cache_dir: folder.path().to_owned(),
+        concurrency: 32,
+        max_memory_bytes: 64 << 20,
+        image_memory_bytes: 1 << 30,
+        image_disk_bytes: 2 << 30,
+        compiler: Compiler::InProcess,
+        pool_mode: None,
+    };
+    let started = Instant::now();
+    let executor = runtime.block_on(Executor::start(config)).expect("the executor starts");
+    report(json!({
+        "name": "start", "ms": started.elapsed().as_millis(),
+        "pool_mode": executor.pool_mode().as_str(), "reset": executor.reset().as_str(),
+    }));
+
+    for script in scripts() {
+        // Interleaved, so that all see the same machine.
+        let iterations = script.iterations;
+        let built =
+            runtime.block_on(executor.build(&name(), &script.source, Arc::new(Nothing))).expect("it builds");
+        let mut samples = [const { Vec::new() }; 4];
+        let native = Native::new(&script.source);
+        let mut fuel = [0; 2];
+        let mut faults = 0;
+        for round in 0..iterations + 20 {
+            let before = minor_faults();
+            let began = Instant::now();
+            let completion = runtime.block_on(executor.execute(invocation(built.image), Arc::new(Nothing)));
+            samples[0].push(began.elapsed());
+            if round >= 20 {
+                faults += minor_faults() - before;
+            }
+            fuel[0] = completion.usage.fuel;
+            let answer = text(completion.outcome);
+
+            let began = Instant::now();
+            let parsing = executor.parse_and_run(&script.source, invocation(built.image), Arc::new(Nothing));
+            let completion = runtime.block_on(parsing);
+            samples[1].push(began.elapsed());
+            fuel[1] = completion.usage.fuel;
+            assert_eq!(text(completion.outcome), answer);
+
+            let began = Instant::now();
+            let cold = Native::new(&script.source).run();
+            samples[2].push(began.elapsed());
+            assert_eq!(cold, answer);
+
+            let began = Instant::now();
+            let warm = native.run();
+            samples[3].push(began.elapsed());
+            assert_eq!(warm, answer);
+        }
+        let ways = ["image", "parse_each_time", "native_new_engine", "native_warm"];
+        for (i, (way, mut samples)) in ways.into_iter().zip(samples).enumerate() {
+            samples.drain(..20);
+            samples.sort();
+            report(json!({
+                "name": way, "script": script.name, "bytes": script.source.len(),
+                "p50_us": micros(percentile(&samples, 50)), "p99_us": micros(percentile(&samples, 99)),
+                "mean_us": micros(samples.iter().sum::<Duration>() / iterations as u32),
+                "fuel": fuel.get(i), "faults": (i == 0).then_some(faults as f64 / iterations as f64),
+            }));
+        }
+    }
+    many_scripts(&runtime, &executor);
+    uploads(&runtime, &executor);
+}
+
+struct Script {
+    name: &'static str,
+    source: String,
+    iterations: usize,
+}
+
+fn scripts() -> Vec<Script> {
+    let hello = r#""hello " + req.json.name"#.to_owned();
+    let medium = r#"
+fn fib(n) { if n < 2 { n } else { fib(n - 1) + fib(n - 2) } }
+let total = 0;
+for i in req.json.items { total += i * 2; }
+let out = #{ name: req.json.name, total: total, fib: fib(12), list: [] };
+for i in 0..100 { out.list.push(i * i); }
+if out.total > 10 { out.big = true; } else { out.big = false; }
+`${out.name} ${out.total} ${out.fib} ${out.list.len()} ${out.big}`
+"#
+    .to_owned();
+    let mut large = String::new();
+    for i in 0..150 {
+        writeln!(
+            large,
+            "fn helper_{i}(a, b) {{ let x = a * {i} + b; if x > 100 {{ x -= 50; }} else {{ x += 1; }} \
+             let m = #{{ k: x, name: `n${{x}}` }}; for j in 0..3 {{ m.k += j; }} m.k }}"
+        )
+        .expect("a string");
+    }
+    large.push_str("`${helper_3(1, 2)} ${req.json.name}`");
+    let cpu = r#"
+fn fib(n) { if n < 2 { n } else { fib(n - 1) + fib(n - 2) } }
+let f = fib(20);
+let m = #{};
+let s = "";
+let sum = 0;
+for i in 0..100_000 {
+    sum += i % 7;
+    if i % 100 == 0 { m[`k${i % 1000}`] = i; s += "x"; }
+}
+`${f} ${sum} ${m.len()} ${s.len()}`
+"#
+    .to_owned();
+    let script = |name, source, iterations| Script { name, source, iterations };
+    vec![
+        script("hello", hello, 3_000),
+        script("medium", medium, 500),
+        script("large", large, 300),
+        script("cpu", cpu, 15),
+    ]
+}
+
+/// Native Rhai, as a script's author would embed it.
+struct Native {
+    engine: Engine,
+    script: rhai::AST,
+}
+
+impl Native {
+    fn new(source: &str) -> Self {
+        let mut engine = Engine::new();
+        engine.set_max_expr_depths(64, 32);
+        let script = engine.compile(source).expect("it compiles");
+        Self { engine, script }
+    }
+
+    fn run(&self) -> String {
+        let json: Dynamic = serde_json::from_str(BODY).expect("json");
+        let mut scope = Scope::new();
+        scope.push("req", Map::from([("json".into(), json)]));
+        self.engine.eval_ast_with_scope::<String>(&mut scope, &self.script).expect("it runs")
+    }
+}
+
+/// 1,000 scripts called in turn, so that no slot ever holds the right image.
+fn many_scripts(runtime: &tokio::runtime::Runtime, executor: &Executor) {
+    let before = anonymous_bytes();
+    let images: Vec<ImageKey> = (0..1_000)
+        .map(|i| {
+            let source = format!("`hello {i} ${{req.json.name}}`");
+            runtime.block_on(executor.build(&name(), &source, Arc::new(Nothing))).expect("it builds").image
+        })
+        .collect();
+    let round = || -> Vec<Duration> {
+        let mut samples: Vec<_> = images
+            .iter()
+            .map(|image| {
+                let began = Instant::now();
+                let completion = runtime.block_on(executor.execute(invocation(*image), Arc::new(Nothing)));
+                let elapsed = began.elapsed();
+                assert!(completion.outcome.is_ok());
+                elapsed
+            })
+            .collect();
+        samples.sort();
+        samples
+    };
+    round();
+    let samples = round();
+    report(json!({
+        "name": "1000_scripts", "p50_us": micros(percentile(&samples, 50)),
+        "p99_us": micros(percentile(&samples, 99)),
+        "anonymous_bytes_each": anonymous_bytes().saturating_sub(before) / 1_000,
+    }));
+}
+
+/// The time from a script's source to its image, for 20 KB of source.
+fn uploads(runtime: &tokio::runtime::Runtime, executor: &Executor) {
+    let mut samples: Vec<_> = (0..30)
+        .map(|i| {
+            let mut source = String::new();
+            while source.len() < 20_000 {
+                let n = source.len();
+                writeln!(source, "fn helper_{n}(a, b) {{ let x = a * {i} + b; if x > 9 {{ x -= 5; }} x }}")
+                    .expect("a string");
+            }
+            source.push('1');
+            let began = Instant::now();
+            runtime.block_on(executor.build(&name(), &source, Arc::new(Nothing))).expect("it builds");
+            began.elapsed()
+        })
+        .collect();
+    samples.sort();
+    report(json!({
+        "name": "upload_20_kb", "p50_us": micros(percentile(&samples, 50)),
+        "p99_us": micros(percentile(&samples, 99)),
+    }));
+}
+
+fn invocation(image: ImageKey) -> Invocation {
+    Invocation {
+        id: ExecutionId::generate(),
+        app: AppId::generate(),
+        script: name(),
+        image,
+        event: Event::Http(HttpRequest {
+            id: RequestId::generate(),
+            method: "POST".into(),
+            path: "/".into(),
+            query: String::new(),
+            params: Vec::new(),
+            headers: "host: demo.localhost\ncontent-type: application/json\naccept: */*\n".into(),
+            body: BODY.into(),
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }),
+        limits: Limits { fuel: 20_000_000_000, ..Limits::default() },
+        deadline: Instant::now() + Duration::from_secs(10),
+    }
+}
+
+fn name() -> ScriptName {
+    ScriptName::new("s").expect("a name")
+}
+
+fn text(outcome: Result<Answer, picloud_core::Fault>) -> String {
+    match outcome {
+        Ok(Answer::Http(response)) => String::from_utf8(response.body.to_vec()).expect("text"),
+        other => panic!("{other:?}"),
+    }
+}
+
+struct Nothing;
+
+impl Libraries for Nothing {
+    fn library<'a>(&'a self, _: &'a ScriptName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(ready(Ok(None)))
+    }
+}
+
+impl HostCalls for Nothing {
+    fn sources(&self, _: ImageKey) -> BoxFuture<'_, Result<ScriptSources, HostError>> {
+        unreachable!("the images are in the cache")
+    }
+
+    fn callee<'a>(&'a self, _: &'a ScriptName) -> BoxFuture<'a, Result<Option<Callee>, HostError>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn kv_get<'a>(&'a self, _: &'a KvId) -> BoxFuture<'a, Result<Option<KvEntry>, HostError>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+fn micros(duration: Duration) -> f64 {
+    (duration.as_nanos() / 100) as f64 / 10.0
+}
+
+fn report(line: serde_json::Value) {
+    println!("{line}");
+}
+
+/// Minor page faults of this process so far (field 10 of proc(5) stat).
+fn minor_faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().nth(7).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
+/// Anonymous and shared memory of this process (smaps_rollup hides none of it, unlike the resident set).
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| -> u64 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).unwrap_or(0)
+    };
+    (field("RssAnon:") + field("RssShmem:")) * 1024
+}

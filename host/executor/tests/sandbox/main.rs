@@ -1,0 +1,9 @@
+//! The sandbox, tried with the real guest: what scripts can do, what stops them, what they leave behind.
+//! `cargo xtask guest` must have been run.
+
+mod gates;
+mod images;
+mod isolation;
+mod limits;
+mod nested;
+mod support;

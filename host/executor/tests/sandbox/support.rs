@@ -1,0 +1,205 @@
+//! One executor for the whole test process, and the ports that the orchestrator would give it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::ready,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use picloud_core::{
+    Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, Event, Execute,
+    ExecutionId, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery,
+    KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
+};
+use picloud_executor::{Compiler, Executor, ExecutorConfig};
+use tokio::runtime::Runtime;
+
+/// Settings with a cache that lasts between test runs, so that the guest is compiled once.
+pub(crate) fn config() -> ExecutorConfig {
+    ExecutorConfig {
+        cache_dir: concat!(env!("CARGO_TARGET_TMPDIR"), "/executor-cache").into(),
+        concurrency: 8,
+        max_memory_bytes: 64 << 20,
+        image_memory_bytes: 256 << 20,
+        image_disk_bytes: 512 << 20,
+        compiler: Compiler::InProcess,
+        pool_mode: None,
+    }
+}
+
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().expect("a runtime"))
+}
+
+pub(crate) fn executor() -> &'static Executor {
+    static EXECUTOR: OnceLock<Executor> = OnceLock::new();
+    EXECUTOR.get_or_init(|| runtime().block_on(Executor::start(config())).expect("the executor starts"))
+}
+
+/// An app in memory: its scripts, and its committed data.
+#[derive(Default)]
+pub(crate) struct TestApp {
+    pub(crate) scripts: Mutex<BTreeMap<ScriptName, Arc<str>>>,
+    images: Mutex<HashMap<ImageKey, ScriptSources>>,
+    current: Mutex<HashMap<ScriptName, ImageKey>>,
+    pub(crate) data: Mutex<BTreeMap<KvId, KvEntry>>,
+    versions: Mutex<i64>,
+    /// How long every kv read takes.
+    pub(crate) delay: Mutex<Option<Duration>>,
+}
+
+impl TestApp {
+    pub(crate) fn new(scripts: &[(&str, &str)]) -> Arc<Self> {
+        let app = Arc::new(Self::default());
+        for (name, source) in scripts {
+            app.scripts.lock().unwrap().insert(script_name(name), Arc::from(*source));
+        }
+        for (name, _) in scripts {
+            app.deploy(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        app
+    }
+
+    pub(crate) fn deploy(self: &Arc<Self>, name: &str) -> Result<BuiltScript, BuildError> {
+        let name = script_name(name);
+        let source = self.scripts.lock().unwrap()[&name].clone();
+        let built = runtime().block_on(executor().build(&name, &source, self.clone()))?;
+        let scripts = self.scripts.lock().unwrap();
+        let libraries = built.imports.iter().map(|name| (name.clone(), scripts[name].clone())).collect();
+        let sources = ScriptSources { name: name.clone(), source, libraries };
+        assert_eq!(ImageKey::of(&sources), built.image);
+        self.images.lock().unwrap().insert(built.image, sources);
+        self.current.lock().unwrap().insert(name, built.image);
+        Ok(built)
+    }
+
+    pub(crate) fn run(self: &Arc<Self>, name: &str, event: Event, limits: Limits) -> Completion {
+        runtime().block_on(self.start(name, event, limits))
+    }
+
+    pub(crate) async fn start(self: &Arc<Self>, name: &str, event: Event, limits: Limits) -> Completion {
+        let script = script_name(name);
+        let image = self.current.lock().unwrap()[&script];
+        let invocation = Invocation {
+            id: ExecutionId::generate(),
+            app: AppId::generate(),
+            script,
+            image,
+            event,
+            limits,
+            deadline: Instant::now() + Duration::from_millis(limits.wall_ms),
+        };
+        executor().execute(invocation, self.clone()).await
+    }
+
+    /// Runs with default limits, commits, and gives the value of an invoke.
+    pub(crate) fn value(self: &Arc<Self>, name: &str, event: &str) -> String {
+        let completion = self.run(name, Event::Invoke(event.to_owned()), Limits::default());
+        match completion.outcome {
+            Ok(Answer::Value(value)) => {
+                self.commit(completion.effects);
+                value
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    pub(crate) fn commit(&self, effects: Effects) {
+        let mut data = self.data.lock().unwrap();
+        for (id, write) in effects.kv {
+            match write {
+                KvWrite::Set { value, .. } => {
+                    let mut version = self.versions.lock().unwrap();
+                    *version += 1;
+                    data.insert(id, KvEntry { value, version: KvVersion::from_i64(*version) });
+                }
+                KvWrite::Delete => {
+                    data.remove(&id);
+                }
+            }
+        }
+    }
+
+    async fn wait(&self) {
+        let delay = *self.delay.lock().unwrap();
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+impl Libraries for TestApp {
+    fn library<'a>(&'a self, name: &'a ScriptName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(ready(Ok(self.scripts.lock().unwrap().get(name).cloned())))
+    }
+}
+
+impl HostCalls for TestApp {
+    fn sources(&self, image: ImageKey) -> BoxFuture<'_, Result<ScriptSources, HostError>> {
+        Box::pin(ready(Ok(self.images.lock().unwrap()[&image].clone())))
+    }
+
+    fn callee<'a>(&'a self, name: &'a ScriptName) -> BoxFuture<'a, Result<Option<Callee>, HostError>> {
+        let image = self.current.lock().unwrap().get(name).copied();
+        Box::pin(ready(Ok(image.map(|image| Callee { name: name.clone(), image }))))
+    }
+
+    fn kv_get<'a>(&'a self, id: &'a KvId) -> BoxFuture<'a, Result<Option<KvEntry>, HostError>> {
+        Box::pin(async {
+            self.wait().await;
+            Ok(self.data.lock().unwrap().get(id).cloned())
+        })
+    }
+
+    fn kv_list<'a>(&'a self, query: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
+        Box::pin(async {
+            self.wait().await;
+            let data = self.data.lock().unwrap();
+            let matches = data.iter().filter(|(id, _)| {
+                id.collection == query.collection
+                    && id.key.as_str().starts_with(&query.prefix)
+                    && query.after.as_deref().is_none_or(|after| id.key.as_str() > after)
+            });
+            let listed = matches.map(|(id, entry)| KvListed { key: id.key.clone(), entry: entry.clone() });
+            Ok(listed.take(query.limit as usize).collect())
+        })
+    }
+}
+
+pub(crate) fn script_name(name: &str) -> ScriptName {
+    ScriptName::new(name).expect("a script name")
+}
+
+/// A POST request with a JSON body.
+pub(crate) fn post(body: &str) -> Event {
+    Event::Http(HttpRequest {
+        id: RequestId::generate(),
+        method: "POST".into(),
+        path: "/".into(),
+        query: String::new(),
+        params: Vec::new(),
+        headers: "host: test\ncontent-type: application/json\n".into(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    })
+}
+
+/// The body of a successful HTTP answer.
+pub(crate) fn body(completion: &Completion) -> &str {
+    match &completion.outcome {
+        Ok(Answer::Http(response)) => std::str::from_utf8(&response.body).expect("text"),
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+/// The code of a failure.
+pub(crate) fn code(completion: &Completion) -> &'static str {
+    match &completion.outcome {
+        Ok(answer) => panic!("it should have failed, and answered {answer:?}"),
+        Err(fault) => fault.code.as_str(),
+    }
+}
