@@ -3,6 +3,8 @@
 //! Prints one JSON object a line: `{"name", "script", "p50_us", "p99_us", "mean_us", "fuel", "faults"}`.
 //! `cargo xtask bench` makes the table of docs/BENCHMARKS.md from it.
 
+#![expect(clippy::print_stdout, reason = "its output is the result")]
+
 use std::{
     fmt::Write as _,
     future::ready,
@@ -36,7 +38,7 @@ fn main() {
     };
     let started = Instant::now();
     let executor = runtime.block_on(Executor::start(config)).expect("the executor starts");
-    report(json!({
+    report(&json!({
         "name": "start", "ms": started.elapsed().as_millis(),
         "pool_mode": executor.pool_mode().as_str(), "reset": executor.reset().as_str(),
     }));
@@ -82,7 +84,7 @@ fn main() {
         for (i, (way, mut samples)) in ways.into_iter().zip(samples).enumerate() {
             samples.drain(..20);
             samples.sort();
-            report(json!({
+            report(&json!({
                 "name": way, "script": script.name, "bytes": script.source.len(),
                 "p50_us": micros(percentile(&samples, 50)), "p99_us": micros(percentile(&samples, 99)),
                 "mean_us": micros(samples.iter().sum::<Duration>() / iterations as u32),
@@ -102,7 +104,7 @@ struct Script {
 
 fn scripts() -> Vec<Script> {
     let hello = r#""hello " + req.json.name"#.to_owned();
-    let medium = r#"
+    let medium = r"
 fn fib(n) { if n < 2 { n } else { fib(n - 1) + fib(n - 2) } }
 let total = 0;
 for i in req.json.items { total += i * 2; }
@@ -110,7 +112,7 @@ let out = #{ name: req.json.name, total: total, fib: fib(12), list: [] };
 for i in 0..100 { out.list.push(i * i); }
 if out.total > 10 { out.big = true; } else { out.big = false; }
 `${out.name} ${out.total} ${out.fib} ${out.list.len()} ${out.big}`
-"#
+"
     .to_owned();
     let mut large = String::new();
     for i in 0..150 {
@@ -191,7 +193,7 @@ fn many_scripts(runtime: &tokio::runtime::Runtime, executor: &Executor) {
     };
     round();
     let samples = round();
-    report(json!({
+    report(&json!({
         "name": "1000_scripts", "p50_us": micros(percentile(&samples, 50)),
         "p99_us": micros(percentile(&samples, 99)),
         "anonymous_bytes_each": anonymous_bytes().saturating_sub(before) / 1_000,
@@ -215,7 +217,7 @@ fn uploads(runtime: &tokio::runtime::Runtime, executor: &Executor) {
         })
         .collect();
     samples.sort();
-    report(json!({
+    report(&json!({
         "name": "upload_20_kb", "p50_us": micros(percentile(&samples, 50)),
         "p99_us": micros(percentile(&samples, 99)),
     }));
@@ -287,7 +289,7 @@ fn micros(duration: Duration) -> f64 {
     (duration.as_nanos() / 100) as f64 / 10.0
 }
 
-fn report(line: serde_json::Value) {
+fn report(line: &serde_json::Value) {
     println!("{line}");
 }
 
@@ -298,7 +300,7 @@ fn minor_faults() -> u64 {
     after_name.split_whitespace().nth(7).and_then(|field| field.parse().ok()).unwrap_or(0)
 }
 
-/// Anonymous and shared memory of this process (smaps_rollup hides none of it, unlike the resident set).
+/// Anonymous and shared memory of this process (not file mappings).
 fn anonymous_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| -> u64 {

@@ -1,6 +1,6 @@
 //! Images as a cache: rebuilt when what is on disk is gone or damaged, bounded, pinned to their sources.
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use picloud_core::{
     Answer, AppId, BuildError, Event, Execute, ExecutionId, ImageKey, Invocation, Limits, ScriptSources,
@@ -65,7 +65,7 @@ fn damaged_and_missing_artifacts_are_made_again() {
     let image = ImageKey::of(&ScriptSources {
         name: script_name("s"),
         source: "40 + 2".into(),
-        libraries: Default::default(),
+        libraries: BTreeMap::default(),
     });
     let (executor, config) = start(folder.path(), |_| {});
     assert_eq!(invoke(&executor, &app, image), Ok(Answer::Value("42".into())));
