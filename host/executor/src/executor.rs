@@ -131,11 +131,18 @@ impl Execute for Executor {
 
     fn execute(&self, invocation: Invocation, host: Arc<dyn HostCalls>) -> BoxFuture<'_, Completion> {
         Box::pin(async move {
-            let slot = tokio::time::timeout_at(invocation.deadline.into(), self.inner.slots.acquire()).await;
-            match slot {
-                Ok(Ok(_slot)) => run::execute(Arc::clone(&self.inner), invocation, host).await,
-                Ok(Err(_)) | Err(_) => refused(),
-            }
+            let slot = if let Ok(slot) = self.inner.slots.try_acquire() {
+                slot
+            } else {
+                let waiting = self.inner.slots.acquire();
+                match tokio::time::timeout_at(invocation.deadline.into(), waiting).await {
+                    Ok(Ok(slot)) => slot,
+                    Ok(Err(_)) | Err(_) => return refused(),
+                }
+            };
+            let completion = run::execute(Arc::clone(&self.inner), invocation, host).await;
+            drop(slot);
+            completion
         })
     }
 }
