@@ -1,0 +1,109 @@
+//! The status and the title of every error code.
+
+use http::StatusCode;
+use picloud_core::ErrorCode;
+
+/// The status and the title of an error.
+const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
+    use ErrorCode as E;
+    use StatusCode as S;
+    match code {
+        E::ScriptError => (S::INTERNAL_SERVER_ERROR, "The script failed"),
+        E::NoHandler => (S::NOT_FOUND, "The script has no handler for this event"),
+        E::OutOfFuel => (S::BAD_GATEWAY, "The script used up its fuel"),
+        E::OutOfMemory => (S::BAD_GATEWAY, "The script used up its memory"),
+        E::StackOverflow => (S::BAD_GATEWAY, "The script's calls are nested too deeply"),
+        E::DeadlineExceeded => (S::GATEWAY_TIMEOUT, "The script did not answer in time"),
+        E::HostCallBudget => (S::BAD_GATEWAY, "The script used up its host calls"),
+        E::GuestPanic => (S::BAD_GATEWAY, "The interpreter failed"),
+        E::BadResponse => (S::BAD_GATEWAY, "The script's answer is not a valid response"),
+        E::InvokeDepth => (S::BAD_GATEWAY, "Scripts invoke each other too deeply"),
+        E::Conflict => (S::CONFLICT, "The data was changed by another invocation"),
+        E::NotAvailableAtBuild => (S::UNPROCESSABLE_ENTITY, "Not available while a script is built"),
+        E::CompileError => (S::UNPROCESSABLE_ENTITY, "The script does not compile"),
+        E::Invalid => (S::UNPROCESSABLE_ENTITY, "A value is not allowed"),
+        E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),
+        E::AboveCeiling => (S::UNPROCESSABLE_ENTITY, "A limit is above the platform's ceiling"),
+        E::KvQuota => (S::TOO_MANY_REQUESTS, "The app's data is at its quota"),
+        E::BadRequest => (S::BAD_REQUEST, "The request is malformed"),
+        E::Unauthenticated => (S::UNAUTHORIZED, "No valid credentials were given"),
+        E::Forbidden => (S::FORBIDDEN, "The credentials do not allow this"),
+        E::AppNotFound => (S::NOT_FOUND, "No such app"),
+        E::ScriptNotFound => (S::NOT_FOUND, "No such script"),
+        E::RouteNotFound => (S::NOT_FOUND, "No route has this path"),
+        E::NotFound => (S::NOT_FOUND, "Not found"),
+        E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The method is not allowed here"),
+        E::AlreadyExists => (S::CONFLICT, "It exists already or was changed in the meantime"),
+        E::PreconditionFailed => (S::PRECONDITION_FAILED, "A precondition does not hold"),
+        E::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "The media type is not accepted here"),
+        E::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The body is too large"),
+        E::HeadersTooLarge => (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "The header block is too large"),
+        E::RequestTimeout => (S::REQUEST_TIMEOUT, "The request did not arrive in time"),
+        E::Misdirected => (S::MISDIRECTED_REQUEST, "This host is not served here"),
+        E::AppBusy => (S::TOO_MANY_REQUESTS, "The app is at its concurrency limit"),
+        E::NodeBusy => (S::SERVICE_UNAVAILABLE, "The node is busy"),
+        E::Draining => (S::SERVICE_UNAVAILABLE, "The node is shutting down"),
+        E::DatabaseUnavailable => (S::SERVICE_UNAVAILABLE, "The database does not answer"),
+        E::Internal => (S::INTERNAL_SERVER_ERROR, "The platform failed"),
+    }
+}
+
+/// The status of an error, as docs/SEMANTICS.md has it.
+pub const fn status_of(code: ErrorCode) -> StatusCode {
+    entry(code).0
+}
+
+/// The status of a failed invocation. What the script did wrongly is not its client's fault: a value that the
+/// script itself made too large is a server error to whoever called it.
+pub const fn status_of_run(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Invalid
+        | ErrorCode::TooLarge
+        | ErrorCode::ScriptNotFound
+        | ErrorCode::NotFound
+        | ErrorCode::CompileError
+        | ErrorCode::NotAvailableAtBuild => StatusCode::INTERNAL_SERVER_ERROR,
+        other => status_of(other),
+    }
+}
+
+/// What happened, in words that are the same every time.
+pub const fn title_of(code: ErrorCode) -> &'static str {
+    entry(code).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_an_error_status() {
+        for code in ErrorCode::ALL {
+            for status in [status_of(*code), status_of_run(*code)] {
+                assert!(status.is_client_error() || status.is_server_error(), "{code}");
+            }
+            assert!(!title_of(*code).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_table_of_the_semantics_holds() {
+        let table = [
+            (ErrorCode::ScriptError, 500),
+            (ErrorCode::OutOfFuel, 502),
+            (ErrorCode::BadResponse, 502),
+            (ErrorCode::DeadlineExceeded, 504),
+            (ErrorCode::Conflict, 409),
+            (ErrorCode::AppBusy, 429),
+            (ErrorCode::KvQuota, 429),
+            (ErrorCode::NodeBusy, 503),
+            (ErrorCode::DatabaseUnavailable, 503),
+            (ErrorCode::HeadersTooLarge, 431),
+            (ErrorCode::CompileError, 422),
+        ];
+        for (code, status) in table {
+            assert_eq!(status_of(code).as_u16(), status, "{code}");
+        }
+        assert_eq!(status_of_run(ErrorCode::TooLarge).as_u16(), 500);
+    }
+}
