@@ -1,8 +1,84 @@
-//! Automation: `cargo xtask guest`.
+//! Automation of the workspace: `cargo xtask up`, `test`, `guest`, `bench`, `sqlx`.
+//!
+//! Every task sets up what it needs by itself and says what it does. Nothing here is part of the product: the
+//! program that people run is `picloud`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program speaks to its terminal"
+)]
+
+mod bench;
+mod checks;
+mod console;
 mod guest;
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("root").to_owned();
-    let artifacts = guest::build(&root)?;
-    eprintln!("{artifacts:?}");
-    Ok(())
+mod http;
+mod process;
+mod server;
+mod system;
+mod test;
+mod up;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Automation of the `PiCloud` workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, build, start PiCloud and deploy the sample app
+    Up(up::UpArguments),
+    /// Stop the server that `up --detach` left running
+    Down,
+    /// Run every check of the project
+    Test(test::TestArguments),
+    /// Build the Rhai interpreter for WebAssembly, unless it is up to date
+    Guest,
+    /// Measure, and write docs/BENCHMARKS.md
+    Bench(bench::BenchArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let root = workspace_root()?;
+    match task {
+        Task::Up(arguments) => up::up(&root, &arguments),
+        Task::Down => up::down(&root),
+        Task::Test(arguments) => test::run(&root, &arguments),
+        Task::Guest => {
+            let artifacts = guest::build(&root)?;
+            let state = if artifacts.fresh { "up to date" } else { "built" };
+            println!("{state}: {}, {}", artifacts.code.display(), artifacts.base.display());
+            Ok(())
+        }
+        Task::Bench(arguments) => bench::run(&root, &arguments),
+    }
+}
+
+/// The checkout that this program was built from.
+fn workspace_root() -> Result<PathBuf> {
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("xtask lies two folders deep")?;
+    Ok(root.to_owned())
 }

@@ -88,8 +88,9 @@ fn check_main_module(module: &[u8]) -> Result<Layout> {
             Payload::StartSection { .. } => bail!("the main module has a start function"),
             Payload::CodeSectionEntry(body) => {
                 for operator in body.get_operators_reader()? {
-                    if let Operator::TableSet { .. } | Operator::TableGrow { .. } | Operator::ElemDrop { .. } =
-                        operator?
+                    if let Operator::TableSet { .. }
+                    | Operator::TableGrow { .. }
+                    | Operator::ElemDrop { .. } = operator?
                     {
                         bail!("the main module changes its table, which no image would hold");
                     }

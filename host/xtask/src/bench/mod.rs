@@ -1,0 +1,141 @@
+//! `cargo xtask bench`: PiCloud beside native Rhai, workerd and Deno on this machine; writes docs/BENCHMARKS.md.
+//!
+//! Servers that are compared get the same core, the same requests from the same load generator, and take turns
+//! round by round, so that what the machine does besides meets all of them.
+
+mod in_process;
+mod load;
+mod machine;
+mod memory;
+mod peers;
+mod picloud;
+mod processes;
+mod report;
+mod startup;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::{guest, process, system};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct BenchArguments {
+    /// One short round of everything: shows that it works, not how fast it is; writes no document
+    #[arg(long)]
+    quick: bool,
+    /// Only this part; may be given more than once; writes no document
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+}
+
+/// The parts of the document.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// One invocation in process, beside native Rhai
+    InProcess,
+    /// Requests per second and latency, beside workerd and Deno
+    Http,
+    /// Memory idle, under load and with many scripts
+    Memory,
+    /// Start to first answer, upload of a script
+    Start,
+    /// CPU without traffic
+    Idle,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+struct Effort {
+    rounds: usize,
+    load: Duration,
+    scripts: usize,
+    idle: Duration,
+    starts: usize,
+}
+
+impl Effort {
+    const FULL: Self = Self {
+        rounds: 5,
+        load: Duration::from_secs(8),
+        scripts: 1000,
+        idle: Duration::from_mins(1),
+        starts: 5,
+    };
+    const QUICK: Self = Self {
+        rounds: 1,
+        load: Duration::from_secs(2),
+        scripts: 50,
+        idle: Duration::from_secs(5),
+        starts: 1,
+    };
+}
+
+/// Where the benchmark keeps its files, and what it runs.
+struct Bench {
+    root: PathBuf,
+    folder: PathBuf,
+    effort: Effort,
+}
+
+/// Measures what was asked for.
+pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
+    let bench = Bench {
+        root: root.to_owned(),
+        folder: root.join("target/bench"),
+        effort: if arguments.quick { Effort::QUICK } else { Effort::FULL },
+    };
+    fs::create_dir_all(&bench.folder).with_context(|| format!("making {}", bench.folder.display()))?;
+    let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
+
+    heading("building");
+    guest::build(root)?;
+    process::run(process::cargo(root).args(["build", "--locked", "--release", "--package", "picloud"]))?;
+    system::ensure_postgresql()?;
+    let mut sections = vec![machine::section()?];
+    if wanted(Part::InProcess) {
+        heading("one invocation in process");
+        sections.push(in_process::measure(&bench)?);
+    }
+    if wanted(Part::Http) || wanted(Part::Memory) || wanted(Part::Start) || wanted(Part::Idle) {
+        system::ensure_program("wrk", &system::WRK)?;
+        peers::install(&bench)?;
+    }
+    if wanted(Part::Http) {
+        heading("requests per second");
+        sections.push(load::measure(&bench)?);
+    }
+    if wanted(Part::Memory) {
+        heading("memory");
+        sections.push(memory::measure(&bench)?);
+    }
+    if wanted(Part::Start) {
+        heading("start and upload");
+        sections.push(startup::measure(&bench)?);
+    }
+    if wanted(Part::Idle) {
+        heading("idle CPU");
+        sections.push(startup::measure_idle(&bench)?);
+    }
+
+    let document = report::document(&sections);
+    println!("\n{document}");
+    if arguments.quick || !arguments.only.is_empty() {
+        println!("Not a full run: docs/BENCHMARKS.md stays as it is.");
+        return Ok(());
+    }
+    let path = root.join("docs/BENCHMARKS.md");
+    fs::write(&path, document).with_context(|| format!("writing {}", path.display()))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+fn heading(title: &str) {
+    println!("\n== {title}");
+}
