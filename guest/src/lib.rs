@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The Rhai interpreter that runs in the sandbox.
+//!
+//! All of it builds and is tested natively; [`wasm`](self) targets add a thin layer that gives the exports and
+//! imports of `wit/` to [`Interpreter`] and [`Host`]. What a script can do is documented in docs/SCRIPTING.md.
+//!
+//! What does not live here: limits that only the sandbox can hold (fuel, memory, time, budgets of host calls).
+
+mod answer;
+mod api;
+mod compile;
+mod constants;
+mod event;
+mod fault;
+mod host;
+mod interpreter;
+mod json;
+mod limits;
+mod names;
+mod program;
+mod raise;
+mod request;
+#[cfg(target_family = "wasm")]
+mod wasm;
+
+pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition};
+pub use host::{Host, HostError, KvEntry, LogLevel};
+pub use interpreter::{Built, Interpreter};

@@ -1,0 +1,169 @@
+//! The script API: modules like `kv::`, and the few functions without one. Each function is registered with the
+//! signature under which docs/SCRIPTING.md explains it; a test compares the two.
+
+use std::{cell::Cell, rc::Rc};
+
+use rhai::{Dynamic, Engine, Module, RhaiNativeFunc, Variant};
+
+use crate::{
+    Host, HostError,
+    fault::name_of,
+    raise::{Outcome, Raised, not_at_build, refused},
+    request,
+};
+
+mod app;
+mod crypto;
+mod encoding;
+mod json;
+mod kv;
+mod log;
+mod random;
+mod regex;
+mod responses;
+mod time;
+
+/// What functions of the API share.
+pub(crate) struct Context {
+    pub(crate) host: Rc<dyn Host>,
+    /// A script is being compiled: nothing may come from outside, since it would be frozen into the image.
+    pub(crate) building: Cell<bool>,
+}
+
+impl Context {
+    /// The host, for a call by `function`.
+    fn host(&self, function: &str) -> Outcome<&dyn Host> {
+        if self.building.get() { Err(not_at_build(function)) } else { Ok(&*self.host) }
+    }
+}
+
+/// What there is, for messages and for the test of the documentation.
+#[derive(Default)]
+pub(crate) struct Api {
+    modules: Vec<(&'static str, Vec<&'static str>)>,
+    globals: Vec<&'static str>,
+}
+
+impl Api {
+    /// Signatures of a module's functions, as `name(parameters)`.
+    pub(crate) fn module(&self, name: &str) -> Option<&[&'static str]> {
+        self.modules.iter().find(|(module, _)| *module == name).map(|(_, signatures)| signatures.as_slice())
+    }
+
+    /// Names of the modules.
+    pub(crate) fn module_names(&self) -> impl Iterator<Item = &'static str> {
+        self.modules.iter().map(|(name, _)| *name)
+    }
+
+    /// Names of the functions without a module.
+    pub(crate) fn global_names(&self) -> impl Iterator<Item = &'static str> {
+        self.globals.iter().map(|signature| name_of(signature))
+    }
+
+    /// Signatures of the functions of this name without a module.
+    pub(crate) fn globals_named(&self, name: &str) -> Vec<&'static str> {
+        self.globals.iter().copied().filter(|signature| name_of(signature) == name).collect()
+    }
+
+    /// Every signature, with its module.
+    pub(crate) fn signatures(&self) -> Vec<String> {
+        let of_modules = self.modules.iter().flat_map(|(module, signatures)| {
+            signatures.iter().map(move |signature| format!("{module}::{signature}"))
+        });
+        of_modules.chain(self.globals.iter().map(|signature| (*signature).to_owned())).collect()
+    }
+}
+
+/// Registers everything.
+pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
+    request::register(engine);
+    log::register_print(engine, context);
+    let mut globals = Vec::new();
+    responses::register(&mut Globals { engine, signatures: &mut globals });
+    json::register_globals(&mut Globals { engine, signatures: &mut globals });
+    let modules = [
+        app::module(context),
+        encoding::base64_module(),
+        crypto::crypto_module(),
+        crypto::hash_module(),
+        encoding::html_module(),
+        json::module(),
+        kv::module(context),
+        log::module(context),
+        random::module(context),
+        regex::module(),
+        time::module(context),
+        encoding::url_module(),
+    ];
+    let mut api = Api { modules: Vec::with_capacity(modules.len()), globals };
+    for part in modules {
+        engine.register_static_module(part.name, part.module.into());
+        api.modules.push((part.name, part.signatures));
+    }
+    api
+}
+
+/// A module while it is filled.
+struct Part {
+    name: &'static str,
+    module: Module,
+    signatures: Vec<&'static str>,
+}
+
+impl Part {
+    fn new(name: &'static str) -> Self {
+        Self { name, module: Module::new(), signatures: Vec::new() }
+    }
+
+    /// Adds a function under `signature`, `name(parameters)`.
+    fn add<A: 'static, const N: usize, const X: bool, R, F>(&mut self, signature: &'static str, function: F)
+    where
+        R: Variant + Clone,
+        F: RhaiNativeFunc<A, N, X, R, true> + 'static,
+    {
+        self.module.set_native_fn(name_of(signature), function);
+        if self.signatures.last() != Some(&signature) {
+            self.signatures.push(signature);
+        }
+    }
+}
+
+/// Functions without a module while they are added.
+struct Globals<'a> {
+    engine: &'a mut Engine,
+    signatures: &'a mut Vec<&'static str>,
+}
+
+impl Globals<'_> {
+    /// Adds a function under `signature`, `name(parameters)`.
+    fn add<A: 'static, const N: usize, const X: bool, R, F>(&mut self, signature: &'static str, function: F)
+    where
+        R: Variant + Clone,
+        F: RhaiNativeFunc<A, N, X, R, true> + 'static,
+    {
+        self.engine.register_fn(name_of(signature), function);
+        if self.signatures.last() != Some(&signature) {
+            self.signatures.push(signature);
+        }
+    }
+}
+
+/// A refused host call as a raised error.
+fn from_host<T>(result: Result<T, HostError>) -> Outcome<T> {
+    result.map_err(refused)
+}
+
+/// The bytes of a string or a blob.
+fn bytes_of(value: &Dynamic, function: &str) -> Outcome<Vec<u8>> {
+    if let Ok(text) = value.as_immutable_string_ref() {
+        return Ok(text.as_bytes().to_vec());
+    }
+    if let Ok(blob) = value.as_blob_ref() {
+        return Ok(blob.to_vec());
+    }
+    Err(wrong_type(function, "a string or a blob", value))
+}
+
+fn wrong_type(function: &str, expected: &str, found: &Dynamic) -> Raised {
+    crate::raise::invalid(format!("{function} needs {expected}, not {}", found.type_name()))
+}

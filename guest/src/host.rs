@@ -1,0 +1,68 @@
+//! What the interpreter asks of its host: in the sandbox the imports of `wit/`, in tests an object in memory.
+
+/// Everything a script can reach outside itself.
+pub trait Host {
+    /// Time since the Unix epoch, in milliseconds.
+    fn now(&self) -> i64;
+
+    /// Fresh secure random bytes.
+    fn random(&self, len: usize) -> Vec<u8>;
+
+    /// Writes to the script's log.
+    fn log(&self, level: LogLevel, message: &str);
+
+    /// The value of a key as JSON text; `None` where it is absent or expired.
+    fn kv_get(&self, collection: &str, key: &str) -> Result<Option<String>, HostError>;
+
+    /// Sets a value of JSON text, for `ttl_ms` milliseconds where given.
+    fn kv_set(&self, collection: &str, key: &str, value: &str, ttl_ms: Option<u64>) -> Result<(), HostError>;
+
+    /// Removes a key; removing what is absent is no error.
+    fn kv_delete(&self, collection: &str, key: &str) -> Result<(), HostError>;
+
+    /// Entries whose key starts with `prefix` and comes after `after`, in byte order; 1 to 1,000 of them.
+    fn kv_list(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<KvEntry>, HostError>;
+
+    /// Runs another script of the app with an event of JSON text, and gives its value as JSON text.
+    fn invoke(&self, script: &str, event: &str) -> Result<String, HostError>;
+
+    /// The source of the app's script `name`; asked only while a script is compiled.
+    fn library(&self, name: &str) -> Result<Option<String>, HostError>;
+}
+
+/// A host call that was refused. Scripts can catch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostError {
+    /// A code of docs/SEMANTICS.md.
+    pub code: String,
+    /// For the script's author.
+    pub message: String,
+}
+
+/// One entry of a kv collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEntry {
+    /// Its key.
+    pub key: String,
+    /// Its value as JSON text.
+    pub value: String,
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// For the author while developing; the level of `debug`.
+    Debug,
+    /// The level of `print`.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+}

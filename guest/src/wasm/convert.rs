@@ -1,0 +1,45 @@
+//! Between the types of the bindings and the interpreter's own.
+
+use super::bindings::{exports::picloud::runtime::handler, picloud::runtime::types};
+use crate::{Answer, Event, Fault, HostError, HttpRequest};
+
+pub(super) fn event(event: handler::Event) -> Event {
+    match event {
+        handler::Event::Invoke(text) => Event::Invoke(text),
+        handler::Event::Http(http) => Event::Http(HttpRequest {
+            id: http.id,
+            method: http.method,
+            path: http.path,
+            query: http.query,
+            params: http.params,
+            headers: http.headers,
+            body: http.body,
+            ip: http.ip,
+        }),
+    }
+}
+
+pub(super) fn answer(answer: Answer) -> handler::Answer {
+    match answer {
+        Answer::Value(text) => handler::Answer::Value(text),
+        Answer::Http(response) => handler::Answer::Http(handler::HttpResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+        }),
+    }
+}
+
+pub(super) fn fault(fault: Fault) -> types::Fault {
+    let position = fault.position.map(|position| types::Position {
+        script: position.script,
+        line: position.line,
+        column: position.column,
+        source_line: position.source_line,
+    });
+    types::Fault { code: fault.code, message: fault.message, position }
+}
+
+pub(super) fn host_error(error: types::HostError) -> HostError {
+    HostError { code: error.code, message: error.message }
+}

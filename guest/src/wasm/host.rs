@@ -1,0 +1,68 @@
+//! [`Host`] by the component's imports.
+
+use super::{
+    bindings::{
+        picloud::runtime::{apps, images, kv, logging},
+        wasi::{clocks::wall_clock, random::random},
+    },
+    convert::host_error,
+};
+use crate::{Host, HostError, KvEntry, LogLevel};
+
+/// The imports; no state of its own.
+pub(super) struct Imports;
+
+impl Host for Imports {
+    fn now(&self) -> i64 {
+        let now = wall_clock::now();
+        let milliseconds = now.seconds.saturating_mul(1_000) + u64::from(now.nanoseconds / 1_000_000);
+        i64::try_from(milliseconds).unwrap_or(i64::MAX)
+    }
+
+    fn random(&self, len: usize) -> Vec<u8> {
+        random::get_random_bytes(len as u64)
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        logging::log(
+            match level {
+                LogLevel::Debug => logging::Level::Debug,
+                LogLevel::Info => logging::Level::Info,
+                LogLevel::Warn => logging::Level::Warn,
+                LogLevel::Error => logging::Level::Error,
+            },
+            message,
+        );
+    }
+
+    fn kv_get(&self, collection: &str, key: &str) -> Result<Option<String>, HostError> {
+        kv::get(collection, key).map_err(host_error)
+    }
+
+    fn kv_set(&self, collection: &str, key: &str, value: &str, ttl_ms: Option<u64>) -> Result<(), HostError> {
+        kv::set(collection, key, value, ttl_ms).map_err(host_error)
+    }
+
+    fn kv_delete(&self, collection: &str, key: &str) -> Result<(), HostError> {
+        kv::delete(collection, key).map_err(host_error)
+    }
+
+    fn kv_list(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<KvEntry>, HostError> {
+        let entries = kv::list(collection, prefix, after, limit).map_err(host_error)?;
+        Ok(entries.into_iter().map(|entry| KvEntry { key: entry.key, value: entry.value }).collect())
+    }
+
+    fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {
+        apps::invoke(script, event).map_err(host_error)
+    }
+
+    fn library(&self, name: &str) -> Result<Option<String>, HostError> {
+        images::library(name).map_err(host_error)
+    }
+}
