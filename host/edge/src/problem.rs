@@ -34,7 +34,10 @@ pub fn request_id_value(id: RequestId) -> HeaderValue {
 /// In JSON it has `type` (`urn:picloud:error:CODE`), `title`, `status`, `detail`, `instance`, `code`,
 /// `request_id`, and whatever [`Self::with`] adds. Everything in it is shown to the client.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     code: ErrorCode,
     status: StatusCode,
     detail: Cow<'static, str>,
@@ -48,7 +51,7 @@ impl Problem {
     /// A problem with the status of its code and a detail that repeats the title. Refusals for load ask the
     /// client to come again after a second.
     pub fn new(code: ErrorCode) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code,
             status: status_of(code),
             detail: Cow::Borrowed(title_of(code)),
@@ -56,44 +59,44 @@ impl Problem {
             instance: None,
             members: Vec::new(),
             headers: HeaderMap::new(),
-        }
+        }))
     }
 
     /// What happened this time, for people.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
-        self.detail = detail.into();
+        self.0.detail = detail.into();
         self
     }
 
     /// Another status than the code's own ([`status_of_run`](crate::status_of_run)).
     pub fn status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+        self.0.status = status;
         self
     }
 
     /// The request that failed.
     pub fn request_id(mut self, id: RequestId) -> Self {
-        self.request_id = Some(id);
+        self.0.request_id = Some(id);
         self
     }
 
     /// What the request was for: its path.
     pub fn instance(mut self, path: impl Into<String>) -> Self {
-        self.instance = Some(path.into());
+        self.0.instance = Some(path.into());
         self
     }
 
     /// Adds a member (`script`, `line`, `field`, ...). A value that is not JSON is left out.
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
-            self.members.push((name, value));
+            self.0.members.push((name, value));
         }
         self
     }
 
     /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
@@ -117,33 +120,33 @@ impl Problem {
 
     /// Its code.
     pub fn code(&self) -> ErrorCode {
-        self.code
+        self.0.code
     }
 
     /// The status it is answered with.
     pub fn http_status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The detail it is answered with.
     pub fn text(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The problem as an answer with any body type that bytes can become.
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
         let body = Bytes::from(serde_json::to_vec(&self).unwrap_or_default());
         let mut response = Response::new(B::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
-        *headers = self.headers;
+        *headers = self.0.headers;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PICLOUD_ERROR, HeaderValue::from_static(self.code.as_str()));
-        if let Some(id) = self.request_id {
+        headers.insert(PICLOUD_ERROR, HeaderValue::from_static(self.0.code.as_str()));
+        if let Some(id) = self.0.request_id {
             headers.insert(PICLOUD_REQUEST_ID, request_id_value(id));
         }
-        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if matches!(self.0.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             headers.entry(RETRY_AFTER).or_insert(HeaderValue::from(RETRY_AFTER_SECONDS));
         }
         response
@@ -171,18 +174,18 @@ impl Problem {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", &format_args!("urn:picloud:error:{}", self.code))?;
-        map.serialize_entry("title", title_of(self.code))?;
-        map.serialize_entry("status", &self.status.as_u16())?;
-        map.serialize_entry("detail", &self.detail)?;
-        if let Some(instance) = &self.instance {
+        map.serialize_entry("type", &format_args!("urn:picloud:error:{}", self.0.code))?;
+        map.serialize_entry("title", title_of(self.0.code))?;
+        map.serialize_entry("status", &self.0.status.as_u16())?;
+        map.serialize_entry("detail", &self.0.detail)?;
+        if let Some(instance) = &self.0.instance {
             map.serialize_entry("instance", instance)?;
         }
-        map.serialize_entry("code", &self.code)?;
-        if let Some(id) = &self.request_id {
+        map.serialize_entry("code", &self.0.code)?;
+        if let Some(id) = &self.0.request_id {
             map.serialize_entry("request_id", id)?;
         }
-        for (name, value) in &self.members {
+        for (name, value) in &self.0.members {
             map.serialize_entry(name, value)?;
         }
         map.end()
