@@ -1,0 +1,45 @@
+//! docs/SEMANTICS.md names every limit with its numbers, and every error code.
+
+use picloud_core::{ErrorCode, LimitField};
+
+const SEMANTICS: &str = include_str!("../../../docs/SEMANTICS.md");
+
+/// The cells of the row whose first cell is `` `name` ``.
+fn row(name: &str) -> Vec<&'static str> {
+    let start = format!("| `{name}` |");
+    let mut rows = SEMANTICS.lines().filter(|line| line.starts_with(&start));
+    let row = rows.next().unwrap_or_else(|| panic!("docs/SEMANTICS.md has no row for {name}"));
+    assert_eq!(rows.next(), None, "docs/SEMANTICS.md has two rows for {name}");
+    row.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+/// A number as the document writes it: `16 MiB`, or `1,000` with the digits in groups.
+fn number(field: LimitField, value: u64) -> String {
+    let units = [("TiB", 1 << 40), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let is_bytes = field.as_str().ends_with("bytes");
+    if let Some((unit, size)) = units.iter().find(|(_, size)| is_bytes && value >= *size && value % size == 0)
+    {
+        return format!("{} {unit}", value / size);
+    }
+    let digits = value.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+    groups.join(",")
+}
+
+#[test]
+fn every_limit_is_documented_with_its_numbers() {
+    for field in LimitField::ALL {
+        let numbers = [field.default(), field.default_ceiling(), field.least()];
+        let expected = numbers.map(|value| number(*field, value));
+        assert_eq!(row(field.as_str())[1..4], expected, "{}", field.as_str());
+    }
+}
+
+#[test]
+fn every_error_code_is_documented() {
+    for code in ErrorCode::ALL {
+        let status: u16 = row(code.as_str())[1].parse().unwrap();
+        assert!((400..600).contains(&status), "{code}");
+    }
+}
