@@ -1,1 +1,46 @@
-//! Placeholder.
+//! SQL: the only crate that knows sqlx. It owns the migrations, and has one module an aggregate.
+//!
+//! Callers see typed ids, names and limits of `picloud-core`, a [`Store`] and a [`StoreError`]. What does not
+//! live here: what a failure means to a client, who may do what, and when work is done again.
+//!
+//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains) notifies the
+//! listeners of [`Store::changes`] in its own transaction: the news is out when the change is, and is not
+//! when it is not.
+
+mod apps;
+mod changes;
+mod config;
+mod directory;
+mod domains;
+mod error;
+mod history;
+mod kv;
+mod page;
+mod principals;
+mod routes;
+mod scripts;
+mod store;
+mod text;
+mod tokens;
+mod usage;
+
+#[cfg(feature = "test-support")]
+pub mod testing;
+
+pub use apps::AppRow;
+pub use changes::{Change, ChangeListener};
+pub use config::{DatabaseAddress, StoreConfig};
+pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript};
+pub use domains::Domain;
+pub use error::StoreError;
+pub use history::{Execution, ExecutionFilter, HistoryBatch, LogPosition, OutcomeFilter, StoredLogLine};
+pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow};
+pub use page::{Page, PageSize};
+pub use principals::{InstanceRole, NewOwner, Principal, PrincipalKind};
+pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};
+pub use scripts::{
+    Activation, LibrarySource, NewVersion, PutVersion, Script, ScriptSource, ScriptVersion, VersionCondition,
+};
+pub use store::Store;
+pub use tokens::{NewToken, Token, TokenGrant, TokenHash};
+pub use usage::UsageHour;

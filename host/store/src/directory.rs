@@ -1,0 +1,191 @@
+//! What the ingress keeps in memory of each app: enough to find the script for a request without a query.
+
+use picloud_core::{
+    AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RouteId, RoutePattern, ScriptName,
+    ScriptVersionId,
+};
+use sqlx::{Postgres, Transaction};
+use time::OffsetDateTime;
+
+use crate::{
+    RouteAccess, RouteMode, Store, StoreError,
+    apps::limits,
+    routes::methods,
+    text::{digest, parse},
+};
+
+/// An app with all that leads to its scripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppDirectory {
+    /// Its id.
+    pub id: AppId,
+    /// Its name.
+    pub name: AppName,
+    /// The limits it sets; `SandboxCeiling::clamp` makes those in force of them.
+    pub limits: LimitsPatch,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// Its own hosts.
+    pub domains: Vec<DomainName>,
+    /// Its routes, oldest first.
+    pub routes: Vec<DirectoryRoute>,
+    /// Its scripts, by name.
+    pub scripts: Vec<DirectoryScript>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryRoute {
+    /// Its id.
+    pub id: RouteId,
+    /// The methods.
+    pub methods: MethodSet,
+    /// The paths.
+    pub pattern: RoutePattern,
+    /// The script that answers; one of [`AppDirectory::scripts`].
+    pub script: ScriptName,
+    /// How its invocations run.
+    pub mode: RouteMode,
+    /// Who may call it.
+    pub access: RouteAccess,
+}
+
+/// A script and its active version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryScript {
+    /// Its name.
+    pub name: ScriptName,
+    /// The active version.
+    pub version: ScriptVersionId,
+    /// Its number.
+    pub number: i32,
+    /// The image it runs in.
+    pub image: ImageKey,
+}
+
+impl Store {
+    /// Every app, by name.
+    pub async fn directory(&self) -> Result<Vec<AppDirectory>, StoreError> {
+        self.load_directory(None).await
+    }
+
+    /// One app, if it exists.
+    pub async fn directory_of(&self, app: AppId) -> Result<Option<AppDirectory>, StoreError> {
+        Ok(self.load_directory(Some(app)).await?.pop())
+    }
+
+    async fn load_directory(&self, only: Option<AppId>) -> Result<Vec<AppDirectory>, StoreError> {
+        // One snapshot for all the queries: a route never leads to a script that is not there.
+        let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = self.pool.begin_with(snapshot).await?;
+        let only = only.map(AppId::as_uuid);
+        let mut apps = load_apps(&mut transaction, only).await?;
+        // By id, as the queries order their rows, so that each is found without a search.
+        apps.sort_unstable_by_key(|app| app.id);
+        load_domains(&mut transaction, only, &mut apps).await?;
+        load_scripts(&mut transaction, only, &mut apps).await?;
+        load_routes(&mut transaction, only, &mut apps).await?;
+        transaction.commit().await?;
+        apps.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(apps)
+    }
+}
+
+fn find(apps: &mut [AppDirectory], id: uuid::Uuid) -> Option<&mut AppDirectory> {
+    let at = apps.binary_search_by_key(&AppId::from_uuid(id), |app| app.id).ok()?;
+    apps.get_mut(at)
+}
+
+async fn load_apps(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+) -> Result<Vec<AppDirectory>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT id, name, created_at,
+            ARRAY(SELECT l.name FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_names!",
+            ARRAY(SELECT l.value FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_values!"
+        FROM apps a WHERE $1::uuid IS NULL OR id = $1"#,
+        only,
+    );
+    let rows = rows.fetch_all(&mut **transaction).await?.into_iter();
+    rows.map(|row| {
+        Ok(AppDirectory {
+            id: AppId::from_uuid(row.id),
+            name: parse(&row.name)?,
+            limits: limits(row.limit_names.into_iter().zip(row.limit_values)),
+            created_at: row.created_at,
+            domains: Vec::new(),
+            routes: Vec::new(),
+            scripts: Vec::new(),
+        })
+    })
+    .collect()
+}
+
+async fn load_domains(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "SELECT app_id, name FROM domains WHERE $1::uuid IS NULL OR app_id = $1 ORDER BY name",
+        only,
+    );
+    for row in rows.fetch_all(&mut **transaction).await? {
+        if let Some(app) = find(apps, row.app_id) {
+            app.domains.push(parse(&row.name)?);
+        }
+    }
+    Ok(())
+}
+
+async fn load_scripts(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "SELECT s.app_id, s.name, v.id, v.number, v.image_key
+        FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
+        WHERE $1::uuid IS NULL OR s.app_id = $1 ORDER BY s.name",
+        only,
+    );
+    for row in rows.fetch_all(&mut **transaction).await? {
+        if let Some(app) = find(apps, row.app_id) {
+            app.scripts.push(DirectoryScript {
+                name: parse(&row.name)?,
+                version: ScriptVersionId::from_uuid(row.id),
+                number: row.number,
+                image: ImageKey::from_bytes(digest(row.image_key)?),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn load_routes(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS script
+        FROM routes r JOIN scripts s ON s.id = r.script_id
+        WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id",
+        only,
+    );
+    for row in rows.fetch_all(&mut **transaction).await? {
+        if let Some(app) = find(apps, row.app_id) {
+            app.routes.push(DirectoryRoute {
+                id: RouteId::from_uuid(row.id),
+                methods: methods(&row.methods)?,
+                pattern: parse(&row.pattern)?,
+                script: parse(&row.script)?,
+                // The columns' constraints allow no other value yet.
+                mode: RouteMode::Sync,
+                access: RouteAccess::Public,
+            });
+        }
+    }
+    Ok(())
+}

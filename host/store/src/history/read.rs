@@ -1,0 +1,319 @@
+//! Reading the history.
+
+use picloud_core::{
+    AppId, ErrorCode, EventKind, ExecutionId, Fault, LogLevel, Outcome, RequestId, ScriptName,
+    SourcePosition, Usage,
+};
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use crate::{
+    Page, PageSize, Store, StoreError,
+    text::{parse, unsigned},
+    usage::OK,
+};
+
+/// One finished invocation, without its logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Its id. Ids sort by time.
+    pub id: ExecutionId,
+    /// The request it answered.
+    pub request_id: RequestId,
+    /// The script.
+    pub script: ScriptName,
+    /// The version that ran.
+    pub version: i32,
+    /// What started it.
+    pub kind: EventKind,
+    /// When it started.
+    pub started_at: OffsetDateTime,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The status the client got, where there was one.
+    pub status: Option<u16>,
+    /// What it used.
+    pub usage: Usage,
+    /// Whether log lines were left out because the budget was used up.
+    pub logs_truncated: bool,
+}
+
+/// Which executions are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutionFilter {
+    /// Only those of this script.
+    pub script: Option<ScriptName>,
+    /// Only those that ended so.
+    pub outcome: OutcomeFilter,
+}
+
+/// How the wanted executions ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutcomeFilter {
+    /// In any way.
+    #[default]
+    Any,
+    /// Well.
+    Succeeded,
+    /// With any error.
+    Failed,
+    /// With this error.
+    Code(ErrorCode),
+}
+
+/// The place of a line in the log. Lines that are stored later have later places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition(i64);
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLogLine {
+    /// Its place.
+    pub position: LogPosition,
+    /// The execution that wrote it.
+    pub execution: ExecutionId,
+    /// The script.
+    pub script: ScriptName,
+    /// Its level.
+    pub level: LogLevel,
+    /// Its text.
+    pub message: String,
+    /// When it was written.
+    pub at: OffsetDateTime,
+}
+
+impl LogPosition {
+    /// Wraps a position that came back from a client.
+    pub const fn from_i64(position: i64) -> Self {
+        Self(position)
+    }
+
+    /// The position as cursors hold it.
+    pub const fn as_i64(self) -> i64 {
+        self.0
+    }
+}
+
+impl OutcomeFilter {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Succeeded => OK,
+            Self::Failed => "failed",
+            Self::Code(code) => code.as_str(),
+        }
+    }
+}
+
+/// A page of executions under a further condition. Each condition is a statement of its own, so that each has
+/// the plan that uses its index, also once PostgreSQL plans without looking at the parameters.
+macro_rules! executions {
+    ($self:ident, $app:ident, $filter:ident, $before:ident, $size:ident, $condition:literal $(, $more:expr)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT id, script, version, request_id, kind, started_at, error_code, error_message,
+                error_position AS "error_position: Json<SourcePosition>", status, fuel, duration_us, host_calls,
+                memory_bytes, logs_truncated
+            FROM executions
+            WHERE app_id = $1 AND id < $2
+                AND CASE $3::text WHEN 'any' THEN true WHEN 'failed' THEN error_code IS NOT NULL
+                    ELSE coalesce(error_code, 'ok') = $3 END
+                AND "#
+                + $condition
+                + " ORDER BY id DESC LIMIT $4",
+            $app.as_uuid(),
+            $before,
+            $filter.outcome.as_str(),
+            $size.and_one(),
+            $($more,)?
+        )
+        .fetch_all(&$self.pool)
+        .await?
+    };
+}
+
+impl Store {
+    /// The executions of an app that began before `before`, newest first.
+    pub async fn executions(
+        &self,
+        app: AppId,
+        filter: &ExecutionFilter,
+        before: Option<ExecutionId>,
+        size: PageSize,
+    ) -> Result<Page<Execution>, StoreError> {
+        let before = before.map_or(uuid::Uuid::max(), ExecutionId::as_uuid);
+        let rows = match (&filter.script, filter.outcome) {
+            (Some(script), _) => {
+                executions!(self, app, filter, before, size, "script = $5", script.as_str())
+            }
+            (None, OutcomeFilter::Any | OutcomeFilter::Succeeded) => {
+                executions!(self, app, filter, before, size, "true")
+            }
+            (None, OutcomeFilter::Failed | OutcomeFilter::Code(_)) => {
+                executions!(self, app, filter, before, size, "error_code IS NOT NULL")
+            }
+        };
+        Page::of(rows, size, Execution::try_from)
+    }
+
+    /// One execution.
+    pub async fn execution(&self, app: AppId, id: ExecutionId) -> Result<Option<Execution>, StoreError> {
+        let row = sqlx::query_as!(
+            Row,
+            r#"SELECT id, script, version, request_id, kind, started_at, error_code, error_message,
+                error_position AS "error_position: Json<SourcePosition>", status, fuel, duration_us, host_calls,
+                memory_bytes, logs_truncated
+            FROM executions WHERE id = $2 AND app_id = $1"#,
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        row.fetch_optional(&self.pool).await?.map(Execution::try_from).transpose()
+    }
+
+    /// Everything that one execution logged, in order. Its log budget bounds it.
+    pub async fn execution_logs(
+        &self,
+        app: AppId,
+        id: ExecutionId,
+    ) -> Result<Vec<StoredLogLine>, StoreError> {
+        let rows = sqlx::query_as!(
+            LogRow,
+            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
+            WHERE execution_id = $2 AND app_id = $1 ORDER BY seq",
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        rows.fetch_all(&self.pool).await?.into_iter().map(StoredLogLine::try_from).collect()
+    }
+
+    /// The lines of an app that were stored after `after`, oldest first: to follow a log.
+    pub async fn logs_after(
+        &self,
+        app: AppId,
+        script: Option<&ScriptName>,
+        after: LogPosition,
+        size: PageSize,
+    ) -> Result<Page<StoredLogLine>, StoreError> {
+        let rows = sqlx::query_as!(
+            LogRow,
+            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
+            WHERE app_id = $1 AND position > $2 AND ($3::text IS NULL OR script = $3)
+            ORDER BY position LIMIT $4",
+            app.as_uuid(),
+            after.0,
+            script.map(ScriptName::as_str),
+            size.and_one(),
+        );
+        Page::of(rows.fetch_all(&self.pool).await?, size, StoredLogLine::try_from)
+    }
+
+    /// The lines of an app that were stored before `before`, newest first: to look back.
+    pub async fn logs_before(
+        &self,
+        app: AppId,
+        script: Option<&ScriptName>,
+        before: Option<LogPosition>,
+        size: PageSize,
+    ) -> Result<Page<StoredLogLine>, StoreError> {
+        let rows = sqlx::query_as!(
+            LogRow,
+            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
+            WHERE app_id = $1 AND position < $2 AND ($3::text IS NULL OR script = $3)
+            ORDER BY position DESC LIMIT $4",
+            app.as_uuid(),
+            before.map_or(i64::MAX, LogPosition::as_i64),
+            script.map(ScriptName::as_str),
+            size.and_one(),
+        );
+        Page::of(rows.fetch_all(&self.pool).await?, size, StoredLogLine::try_from)
+    }
+}
+
+struct Row {
+    id: uuid::Uuid,
+    script: String,
+    version: i32,
+    request_id: uuid::Uuid,
+    kind: String,
+    started_at: OffsetDateTime,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    error_position: Option<Json<SourcePosition>>,
+    status: Option<i16>,
+    fuel: i64,
+    duration_us: i64,
+    host_calls: i64,
+    memory_bytes: i64,
+    logs_truncated: bool,
+}
+
+impl TryFrom<Row> for Execution {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let outcome = match row.error_code {
+            None => Outcome::Succeeded,
+            Some(code) => Outcome::Failed(Fault {
+                code: parse(&code)?,
+                message: row.error_message.unwrap_or_default(),
+                position: row.error_position.map(|Json(position)| position),
+            }),
+        };
+        Ok(Self {
+            id: ExecutionId::from_uuid(row.id),
+            request_id: RequestId::from_uuid(row.request_id),
+            script: parse(&row.script)?,
+            version: row.version,
+            kind: event_kind(&row.kind)?,
+            started_at: row.started_at,
+            outcome,
+            status: row.status.map(i16::cast_unsigned),
+            usage: Usage {
+                fuel: unsigned(row.fuel),
+                duration: std::time::Duration::from_micros(unsigned(row.duration_us)),
+                host_calls: unsigned(row.host_calls),
+                memory_bytes: unsigned(row.memory_bytes),
+                // Only matters while a run may be done again.
+                called_outside: false,
+            },
+            logs_truncated: row.logs_truncated,
+        })
+    }
+}
+
+fn event_kind(text: &str) -> Result<EventKind, StoreError> {
+    let kinds = [EventKind::Http, EventKind::Invoke];
+    let known = kinds.into_iter().find(|kind| kind.as_str() == text);
+    known.ok_or_else(|| StoreError::Database(format!("unknown kind of event {text:?}").into()))
+}
+
+struct LogRow {
+    position: i64,
+    execution_id: uuid::Uuid,
+    script: String,
+    level: String,
+    message: String,
+    logged_at: OffsetDateTime,
+}
+
+impl TryFrom<LogRow> for StoredLogLine {
+    type Error = StoreError;
+
+    fn try_from(row: LogRow) -> Result<Self, StoreError> {
+        let level = match row.level.as_str() {
+            "debug" => LogLevel::Debug,
+            "warn" => LogLevel::Warn,
+            "error" => LogLevel::Error,
+            // The column's constraint allows no other value.
+            _ => LogLevel::Info,
+        };
+        Ok(Self {
+            position: LogPosition(row.position),
+            execution: ExecutionId::from_uuid(row.execution_id),
+            script: parse(&row.script)?,
+            level,
+            message: row.message,
+            at: row.logged_at,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Storing finished invocations in batches.
+
+use std::collections::{BTreeSet, HashSet};
+
+use picloud_core::{AppId, ErrorCode, ExecutionRecord, LogLevel, Outcome, ScriptName, SourcePosition, Usage};
+use sqlx::{PgConnection, types::Json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::partitions::{day_of, ensure_days};
+use crate::{
+    Store, StoreError,
+    text::{bigint, printable},
+    usage::Counters,
+};
+
+/// What is kept of an error's message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+/// What is kept of the source line that an error quotes, in bytes.
+const MAX_LINE_BYTES: usize = 1024;
+
+/// Finished invocations that are not stored yet.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryBatch {
+    records: Vec<ExecutionRecord>,
+    counters: Counters,
+}
+
+impl HistoryBatch {
+    /// Counts an invocation and keeps its record.
+    pub fn keep(&mut self, record: ExecutionRecord) {
+        let error = record.outcome.error_code();
+        self.count(record.app, &record.script, record.started_at, error, &record.usage);
+        self.records.push(record);
+    }
+
+    /// Counts an invocation without a record of it: a success that the history does not sample.
+    pub fn count(
+        &mut self,
+        app: AppId,
+        script: &ScriptName,
+        started_at: OffsetDateTime,
+        error: Option<ErrorCode>,
+        usage: &Usage,
+    ) {
+        self.counters.add(app, script, started_at, error, usage);
+    }
+
+    /// How many records it has.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it has neither records nor counts.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.counters.is_empty()
+    }
+}
+
+impl Store {
+    /// Stores a batch, all or nothing. What belongs to apps that are gone is left out.
+    pub async fn store_history(&self, batch: &HistoryBatch) -> Result<(), StoreError> {
+        let days = batch.records.iter().map(|record| day_of(record.id.as_uuid()));
+        let days: BTreeSet<_> = days.collect::<Result<_, _>>()?;
+        let mut transaction = self.pool.begin().await?;
+        let apps = existing_apps(&mut transaction, batch).await?;
+        let records: Vec<_> = batch.records.iter().filter(|record| apps.contains(&record.app)).collect();
+        if !records.is_empty() {
+            ensure_days(&mut transaction, &days.into_iter().collect::<Vec<_>>()).await?;
+            insert_executions(&mut transaction, &records).await?;
+            insert_logs(&mut transaction, &records).await?;
+        }
+        batch.counters.store(&mut transaction, |app| apps.contains(&app)).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Those of the batch's apps that exist, and keep existing until the transaction ends.
+async fn existing_apps(
+    connection: &mut PgConnection,
+    batch: &HistoryBatch,
+) -> Result<HashSet<AppId>, StoreError> {
+    let apps: BTreeSet<Uuid> = batch.counters.apps().map(AppId::as_uuid).collect();
+    let rows = sqlx::query_scalar!(
+        "SELECT id FROM apps WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE",
+        &apps.into_iter().collect::<Vec<_>>(),
+    );
+    Ok(rows.fetch_all(connection).await?.into_iter().map(AppId::from_uuid).collect())
+}
+
+async fn insert_executions(
+    connection: &mut PgConnection,
+    records: &[&ExecutionRecord],
+) -> Result<(), StoreError> {
+    fn column<T>(records: &[&ExecutionRecord], value: impl Fn(&ExecutionRecord) -> T) -> Vec<T> {
+        records.iter().map(|record| value(record)).collect()
+    }
+    let faults = column(records, |record| match &record.outcome {
+        Outcome::Succeeded => None,
+        Outcome::Failed(fault) => Some(fault.clone()),
+    });
+    let codes: Vec<_> = faults.iter().map(|fault| Some(fault.as_ref()?.code.as_str())).collect();
+    let messages: Vec<_> =
+        faults.iter().map(|fault| Some(printable(&fault.as_ref()?.message, MAX_MESSAGE_BYTES))).collect();
+    let positions: Vec<_> =
+        faults.iter().map(|fault| Some(Json(storable(fault.as_ref()?.position.as_ref()?)))).collect();
+    let inserted = sqlx::query!(
+        "INSERT INTO executions (id, app_id, script, version, request_id, kind, started_at, error_code,
+            error_message, error_position, status, fuel, duration_us, host_calls, memory_bytes, logs_truncated)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::uuid[], $6::text[],
+            $7::timestamptz[], $8::text[], $9::text[], $10::jsonb[], $11::smallint[], $12::bigint[],
+            $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[])
+        ON CONFLICT (id) DO NOTHING",
+        &column(records, |record| record.id.as_uuid()),
+        &column(records, |record| record.app.as_uuid()),
+        &column(records, |record| record.script.as_str().to_owned()),
+        &column(records, |record| record.version),
+        &column(records, |record| record.request_id.as_uuid()),
+        &column(records, |record| record.kind.as_str().to_owned()),
+        &column(records, |record| record.started_at),
+        &codes as _,
+        &messages.iter().map(Option::as_deref).collect::<Vec<_>>() as _,
+        &positions as _,
+        &column(records, |record| record.status.map(u16::cast_signed)) as _,
+        &column(records, |record| bigint(record.usage.fuel)),
+        &column(records, |record| bigint(record.usage.duration.as_micros())),
+        &column(records, |record| bigint(record.usage.host_calls)),
+        &column(records, |record| bigint(record.usage.memory_bytes)),
+        &column(records, |record| record.logs.truncated),
+    );
+    inserted.execute(connection).await?;
+    Ok(())
+}
+
+/// A position whose texts PostgreSQL can hold.
+fn storable(position: &SourcePosition) -> SourcePosition {
+    SourcePosition {
+        script: printable(&position.script, MAX_LINE_BYTES).into_owned(),
+        source_line: printable(&position.source_line, MAX_LINE_BYTES).into_owned(),
+        ..*position
+    }
+}
+
+async fn insert_logs(connection: &mut PgConnection, records: &[&ExecutionRecord]) -> Result<(), StoreError> {
+    let lines =
+        || records.iter().flat_map(|record| record.logs.lines.iter().map(move |line| (*record, line)));
+    if lines().next().is_none() {
+        return Ok(());
+    }
+    let numbers = records.iter().flat_map(|record| 0..record.logs.lines.len() as i32);
+    let messages: Vec<_> = lines().map(|(_, line)| printable(&line.message, usize::MAX)).collect();
+    let inserted = sqlx::query!(
+        "INSERT INTO execution_logs (execution_id, seq, app_id, script, level, message, logged_at)
+        SELECT * FROM unnest(
+            $1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+        ON CONFLICT (execution_id, seq) DO NOTHING",
+        &lines().map(|(record, _)| record.id.as_uuid()).collect::<Vec<_>>(),
+        &numbers.collect::<Vec<_>>(),
+        &lines().map(|(record, _)| record.app.as_uuid()).collect::<Vec<_>>(),
+        &lines().map(|(record, _)| record.script.as_str().to_owned()).collect::<Vec<_>>(),
+        &lines().map(|(_, line)| LogLevel::as_str(line.level).to_owned()).collect::<Vec<_>>(),
+        &messages.iter().map(AsRef::as_ref).collect::<Vec<&str>>() as _,
+        &lines().map(|(record, line)| record.started_at + line.at).collect::<Vec<_>>(),
+    );
+    inserted.execute(connection).await?;
+    Ok(())
+}

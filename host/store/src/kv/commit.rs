@@ -1,0 +1,204 @@
+//! Committing what a run wants to change, if what it has read is still so.
+
+use std::{sync::Arc, time::Duration};
+
+use picloud_core::{AppId, Effects, KvId, KvReads, KvWrite};
+use sqlx::{PgConnection, Postgres, Transaction};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    locks::{HeldBucket, KvLocks},
+    validate::Current,
+};
+use crate::{Store, StoreError, text::bigint};
+
+/// Each statement must see what was committed before it, also where the database's default is stricter.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// The longest time to live, so that its end is a time that the database can hold: 100 years.
+const LONGEST_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum KvCommit {
+    /// All of it is committed.
+    Committed {
+        /// By how many bytes the app's entries have grown, or shrunk.
+        bytes_delta: i64,
+    },
+    /// Something that was read has changed; nothing is committed.
+    Conflict,
+}
+
+/// The locks of a run that is done again, held until it is committed or this is dropped.
+#[derive(Debug)]
+pub struct KvLocked {
+    // The order of the fields is the order in which they are given up: the database's locks first.
+    transaction: Transaction<'static, Postgres>,
+    held: Vec<HeldBucket>,
+    _permit: OwnedSemaphorePermit,
+    store: Store,
+    app: AppId,
+    locks: KvLocks,
+}
+
+impl Store {
+    /// Commits all of `effects` if everything in `reads` is still so, or else nothing.
+    ///
+    /// A run that writes nothing is validated if it has read more than one entry or list, in one statement and
+    /// without locks. [`StoreError::NotFound`] if the app is gone.
+    pub async fn kv_commit(
+        &self,
+        app: AppId,
+        reads: &KvReads,
+        effects: &Effects,
+    ) -> Result<KvCommit, StoreError> {
+        if effects.is_empty() {
+            if reads.is_single() {
+                return Ok(KvCommit::Committed { bytes_delta: 0 });
+            }
+            let mut connection = self.pool.acquire().await?;
+            return apply(&mut connection, app, reads, effects).await;
+        }
+        let locks = KvLocks::for_commit(reads, effects);
+        let held = self.buckets.lock(app, &locks).await;
+        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        locks.take(&mut transaction, app).await?;
+        let result = apply(&mut transaction, app, reads, effects).await?;
+        finish(transaction, result).await?;
+        drop(held);
+        Ok(result)
+    }
+
+    /// Takes the locks of a run before it is done again, so that nobody can come in between. Its reads go
+    /// through any connection; its commit through [`KvLocked::commit`].
+    pub async fn kv_begin_locked(&self, app: AppId, locks: &KvLocks) -> Result<KvLocked, StoreError> {
+        let held = self.buckets.lock(app, locks).await;
+        let permit = Arc::clone(&self.locked_runs).acquire_owned().await;
+        // The semaphore is never closed; if it were, the store would be.
+        let permit = permit.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        locks.take(&mut transaction, app).await?;
+        let (store, locks) = (self.clone(), locks.clone());
+        Ok(KvLocked { transaction, held, _permit: permit, store, app, locks })
+    }
+}
+
+impl KvLocked {
+    /// As [`Store::kv_commit`], under the locks that are held.
+    ///
+    /// If the run has touched more than they cover, the rest is locked if it is free; to wait for it could be
+    /// to wait for ever. If it is not free that is a conflict: begin again with [`KvLocks::merge`]d locks.
+    pub async fn commit(mut self, reads: &KvReads, effects: &Effects) -> Result<KvCommit, StoreError> {
+        let missing = self.locks.missing(&KvLocks::for_commit(reads, effects));
+        let Some(more) = self.store.buckets.try_lock(self.app, &missing) else {
+            return self.finish(KvCommit::Conflict).await;
+        };
+        self.held.extend(more);
+        if !missing.try_take(&mut self.transaction, self.app).await? {
+            return self.finish(KvCommit::Conflict).await;
+        }
+        let result = apply(&mut self.transaction, self.app, reads, effects).await?;
+        self.finish(result).await
+    }
+
+    async fn finish(self, result: KvCommit) -> Result<KvCommit, StoreError> {
+        finish(self.transaction, result).await?;
+        Ok(result)
+    }
+}
+
+async fn finish(transaction: Transaction<'_, Postgres>, result: KvCommit) -> Result<(), StoreError> {
+    match result {
+        KvCommit::Committed { .. } => transaction.commit().await?,
+        KvCommit::Conflict => transaction.rollback().await?,
+    }
+    Ok(())
+}
+
+async fn apply(
+    connection: &mut PgConnection,
+    app: AppId,
+    reads: &KvReads,
+    effects: &Effects,
+) -> Result<KvCommit, StoreError> {
+    let current = Current::load(connection, app, reads, effects).await?;
+    if !current.agrees_with(reads) {
+        return Ok(KvCommit::Conflict);
+    }
+    let columns = Columns::of(effects);
+    columns.set(connection, app).await?;
+    columns.delete(connection, app).await?;
+    Ok(KvCommit::Committed { bytes_delta: columns.bytes - current.bytes_replaced(effects) })
+}
+
+/// The writes, as the arrays that the statements take.
+#[derive(Default)]
+struct Columns<'a> {
+    collections: Vec<&'a str>,
+    keys: Vec<&'a str>,
+    values: Vec<&'a str>,
+    ttls: Vec<Option<i64>>,
+    deleted_collections: Vec<&'a str>,
+    deleted_keys: Vec<&'a str>,
+    /// What the written entries take.
+    bytes: i64,
+}
+
+impl<'a> Columns<'a> {
+    fn of(effects: &'a Effects) -> Self {
+        let mut columns = Self::default();
+        for (KvId { collection, key }, write) in &effects.kv {
+            match write {
+                KvWrite::Set { value, ttl } => {
+                    columns.collections.push(collection.as_str());
+                    columns.keys.push(key.as_str());
+                    columns.values.push(value);
+                    columns.ttls.push(ttl.map(|ttl| bigint(ttl.min(LONGEST_TTL).as_micros())));
+                    columns.bytes += bigint(key.as_str().len() + value.len());
+                }
+                KvWrite::Delete => {
+                    columns.deleted_collections.push(collection.as_str());
+                    columns.deleted_keys.push(key.as_str());
+                }
+            }
+        }
+        columns
+    }
+
+    async fn set(&self, connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let set = sqlx::query!(
+            "INSERT INTO kv (app_id, collection, key, value, expires_at)
+            SELECT $1, collection, key, value, statement_timestamp() + ttl * interval '1 microsecond'
+            FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS new (collection, key, value, ttl)
+            ON CONFLICT (app_id, collection, key) DO UPDATE SET value = excluded.value,
+                version = excluded.version, expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+            app.as_uuid(),
+            &self.collections as _,
+            &self.keys as _,
+            &self.values as _,
+            &self.ttls as _,
+        );
+        set.execute(connection).await.map_err(|error| StoreError::foreign(error, "app"))?;
+        Ok(())
+    }
+
+    async fn delete(&self, connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+        if self.deleted_keys.is_empty() {
+            return Ok(());
+        }
+        let deleted = sqlx::query!(
+            "DELETE FROM kv USING unnest($2::text[], $3::text[]) AS gone (collection, key)
+            WHERE kv.app_id = $1 AND kv.collection = gone.collection AND kv.key = gone.key",
+            app.as_uuid(),
+            &self.deleted_collections as _,
+            &self.deleted_keys as _,
+        );
+        deleted.execute(connection).await?;
+        Ok(())
+    }
+}

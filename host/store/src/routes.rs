@@ -1,0 +1,251 @@
+//! Routes: which script answers for which paths and methods of an app.
+
+use picloud_core::{AppId, MethodSet, RouteId, RoutePattern, ScriptName};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::{Store, StoreError, apps::lock_app, changes::notify, text::parse};
+
+/// How a route's invocations run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RouteMode {
+    /// While the client waits, and only then.
+    #[default]
+    Sync,
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RouteAccess {
+    /// Anyone.
+    #[default]
+    Public,
+}
+
+/// A route to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRoute {
+    /// The methods; at least one.
+    pub methods: MethodSet,
+    /// The paths.
+    pub pattern: RoutePattern,
+    /// The script that answers.
+    pub script: ScriptName,
+}
+
+/// A route of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its id.
+    pub id: RouteId,
+    /// The methods.
+    pub methods: MethodSet,
+    /// The paths.
+    pub pattern: RoutePattern,
+    /// The script that answers.
+    pub script: ScriptName,
+    /// How its invocations run.
+    pub mode: RouteMode,
+    /// Who may call it.
+    pub access: RouteAccess,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+}
+
+/// What putting a route did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutRoute {
+    /// It is new.
+    Created(Route),
+    /// A route of these paths and methods was there; it now has this pattern and script.
+    Replaced(Route),
+}
+
+impl RouteMode {
+    /// The mode as storage and clients name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+        }
+    }
+}
+
+impl RouteAccess {
+    /// The access as storage and clients name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+        }
+    }
+}
+
+impl Store {
+    /// The routes of an app, oldest first.
+    pub async fn routes(&self, app: AppId) -> Result<Vec<Route>, StoreError> {
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
+            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id",
+            app.as_uuid(),
+        );
+        rows.fetch_all(&self.pool).await?.into_iter().map(Route::try_from).collect()
+    }
+
+    /// A route by its id.
+    pub async fn route(&self, app: AppId, id: RouteId) -> Result<Option<Route>, StoreError> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
+            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2",
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        row.fetch_optional(&self.pool).await?.map(Route::try_from).transpose()
+    }
+
+    /// Makes a route, or replaces the one with the same paths and methods: putting it twice is as good as
+    /// once. [`StoreError::AlreadyExists`] if another route of the same paths shares some of the methods.
+    pub async fn put_route(&self, app: AppId, route: &NewRoute) -> Result<PutRoute, StoreError> {
+        if route.methods == MethodSet::default() {
+            return Err(StoreError::Invalid("a route needs at least one method".into()));
+        }
+        let mut transaction = self.pool.begin().await?;
+        lock_app(&mut transaction, app).await?;
+        let script = script_id(&mut transaction, app, &route.script).await?;
+        let put = match same_paths(&mut transaction, app, route).await? {
+            SamePaths::Free => PutRoute::Created(insert(&mut transaction, app, script, route).await?),
+            SamePaths::Same(id) => PutRoute::Replaced(update(&mut transaction, id, script, route).await?),
+            SamePaths::Overlap => return Err(StoreError::AlreadyExists { what: "route" }),
+        };
+        notify(&mut transaction, app).await?;
+        transaction.commit().await?;
+        Ok(put)
+    }
+
+    /// Removes a route.
+    pub async fn delete_route(&self, app: AppId, id: RouteId) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let deleted =
+            sqlx::query!("DELETE FROM routes WHERE app_id = $1 AND id = $2", app.as_uuid(), id.as_uuid());
+        if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: "route" });
+        }
+        notify(&mut transaction, app).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// What an app's routes have at the paths of a new one.
+enum SamePaths {
+    /// Nothing of its methods.
+    Free,
+    /// A route with exactly its methods.
+    Same(uuid::Uuid),
+    /// A route with some of its methods.
+    Overlap,
+}
+
+async fn same_paths(
+    connection: &mut PgConnection,
+    app: AppId,
+    route: &NewRoute,
+) -> Result<SamePaths, StoreError> {
+    let rows = sqlx::query!(
+        r"SELECT id, methods FROM routes
+        WHERE app_id = $1 AND methods && $3 AND shape = regexp_replace($2, '/([:*])[^/]+', '/\1', 'g')",
+        app.as_uuid(),
+        route.pattern.to_string(),
+        &method_names(route.methods),
+    );
+    let rows = rows.fetch_all(connection).await?;
+    Ok(match rows.as_slice() {
+        [] => SamePaths::Free,
+        [only] if methods(&only.methods)? == route.methods => SamePaths::Same(only.id),
+        _ => SamePaths::Overlap,
+    })
+}
+
+async fn script_id(
+    connection: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+) -> Result<uuid::Uuid, StoreError> {
+    let found = sqlx::query_scalar!(
+        "SELECT id FROM scripts WHERE app_id = $1 AND name = $2 FOR KEY SHARE",
+        app.as_uuid(),
+        name.as_str(),
+    );
+    found.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "script" })
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    app: AppId,
+    script: uuid::Uuid,
+    route: &NewRoute,
+) -> Result<Route, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"INSERT INTO routes (id, app_id, script_id, methods, pattern) VALUES ($1, $2, $3, $4, $5)
+        RETURNING id, methods, pattern, $6 AS "script!", created_at"#,
+        RouteId::generate().as_uuid(),
+        app.as_uuid(),
+        script,
+        &method_names(route.methods),
+        route.pattern.to_string(),
+        route.script.as_str(),
+    );
+    row.fetch_one(connection).await?.try_into()
+}
+
+async fn update(
+    connection: &mut PgConnection,
+    id: uuid::Uuid,
+    script: uuid::Uuid,
+    route: &NewRoute,
+) -> Result<Route, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"UPDATE routes SET script_id = $2, pattern = $3 WHERE id = $1
+        RETURNING id, methods, pattern, $4 AS "script!", created_at"#,
+        id,
+        script,
+        route.pattern.to_string(),
+        route.script.as_str(),
+    );
+    row.fetch_one(connection).await?.try_into()
+}
+
+pub(crate) fn methods(names: &[String]) -> Result<MethodSet, StoreError> {
+    names.iter().map(|name| parse::<picloud_core::Method>(name)).collect()
+}
+
+fn method_names(methods: MethodSet) -> Vec<String> {
+    methods.iter().map(|method| method.as_str().to_owned()).collect()
+}
+
+struct Row {
+    id: uuid::Uuid,
+    methods: Vec<String>,
+    pattern: String,
+    script: String,
+    created_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for Route {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: RouteId::from_uuid(row.id),
+            methods: methods(&row.methods)?,
+            pattern: parse(&row.pattern)?,
+            script: parse(&row.script)?,
+            // The columns' constraints allow no other value yet.
+            mode: RouteMode::Sync,
+            access: RouteAccess::Public,
+            created_at: row.created_at,
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! Scripts, their versions and the libraries that a version pins.
+
+mod put;
+mod sources;
+mod versions;
+
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash};
+use time::OffsetDateTime;
+
+use crate::{
+    Page, PageSize, Store, StoreError,
+    apps::lock_app,
+    changes::notify,
+    text::{digest, parse},
+};
+
+pub use put::{NewVersion, PutVersion, VersionCondition};
+pub use sources::{LibrarySource, ScriptSource};
+pub use versions::Activation;
+
+/// A script and its active version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Its id.
+    pub id: ScriptId,
+    /// Its name.
+    pub name: ScriptName,
+    /// The version that answers.
+    pub active: ScriptVersion,
+    /// When its first version was uploaded.
+    pub created_at: OffsetDateTime,
+}
+
+/// A version of a script, without its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptVersion {
+    /// Its id.
+    pub id: ScriptVersionId,
+    /// Its number: 1, 2, ...
+    pub number: i32,
+    /// The hash of its source.
+    pub source_hash: SourceHash,
+    /// The image it runs in.
+    pub image: ImageKey,
+    /// The size of its source, in bytes.
+    pub size: u32,
+    /// The handlers it defines; empty where the body is the handler.
+    pub handlers: Vec<String>,
+    /// When it was uploaded.
+    pub created_at: OffsetDateTime,
+    /// Who uploaded it; `None` where that principal is gone.
+    pub created_by: Option<PrincipalId>,
+}
+
+impl Store {
+    /// The scripts whose name comes after `after`, by name.
+    pub async fn scripts(
+        &self,
+        app: AppId,
+        after: Option<&ScriptName>,
+        size: PageSize,
+    ) -> Result<Page<Script>, StoreError> {
+        let rows = sqlx::query_as!(
+            ScriptRow,
+            "SELECT s.id, s.name, s.created_at, v.id AS version_id, v.number, v.source_hash, v.image_key,
+                v.size, v.handlers, v.created_at AS version_created_at, v.created_by
+            FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
+            WHERE s.app_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3",
+            app.as_uuid(),
+            after.map_or("", ScriptName::as_str),
+            size.and_one(),
+        );
+        Page::of(rows.fetch_all(&self.pool).await?, size, Script::try_from)
+    }
+
+    /// A script by its name.
+    pub async fn script(&self, app: AppId, name: &ScriptName) -> Result<Option<Script>, StoreError> {
+        let row = sqlx::query_as!(
+            ScriptRow,
+            "SELECT s.id, s.name, s.created_at, v.id AS version_id, v.number, v.source_hash, v.image_key,
+                v.size, v.handlers, v.created_at AS version_created_at, v.created_by
+            FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
+            WHERE s.app_id = $1 AND s.name = $2",
+            app.as_uuid(),
+            name.as_str(),
+        );
+        row.fetch_optional(&self.pool).await?.map(Script::try_from).transpose()
+    }
+
+    /// The scripts that import `name` in any of their versions, by name.
+    pub async fn importers_of(&self, app: AppId, name: &ScriptName) -> Result<Vec<ScriptName>, StoreError> {
+        let names = sqlx::query_scalar!(
+            "SELECT DISTINCT importer.name
+            FROM scripts library
+            JOIN script_versions lv ON lv.script_id = library.id
+            JOIN script_imports i ON i.library_version_id = lv.id
+            JOIN script_versions v ON v.id = i.version_id
+            JOIN scripts importer ON importer.id = v.script_id
+            WHERE library.app_id = $1 AND library.name = $2 AND importer.id <> library.id
+            ORDER BY importer.name",
+            app.as_uuid(),
+            name.as_str(),
+        );
+        names.fetch_all(&self.pool).await?.iter().map(|name| parse(name)).collect()
+    }
+
+    /// Removes a script with all its versions. [`StoreError::InUse`] while a route leads to it or a version of
+    /// another script, which may be made active again, imports it.
+    pub async fn delete_script(&self, app: AppId, name: &ScriptName) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        lock_app(&mut transaction, app).await?;
+        let users = sqlx::query_scalar!(
+            r#"SELECT 'route ' || array_to_string(r.methods, ',') || ' ' || r.pattern AS "user!"
+            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE s.app_id = $1 AND s.name = $2
+            UNION
+            SELECT 'script ' || importer.name || ' version ' || v.number
+            FROM scripts library
+            JOIN script_versions lv ON lv.script_id = library.id
+            JOIN script_imports i ON i.library_version_id = lv.id
+            JOIN script_versions v ON v.id = i.version_id
+            JOIN scripts importer ON importer.id = v.script_id
+            WHERE library.app_id = $1 AND library.name = $2 AND importer.id <> library.id
+            ORDER BY 1 LIMIT 20"#,
+            app.as_uuid(),
+            name.as_str(),
+        );
+        let users = users.fetch_all(&mut *transaction).await?;
+        if !users.is_empty() {
+            return Err(StoreError::InUse { what: "script", by: users });
+        }
+        let deleted =
+            sqlx::query!("DELETE FROM scripts WHERE app_id = $1 AND name = $2", app.as_uuid(), name.as_str());
+        if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: "script" });
+        }
+        notify(&mut transaction, app).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+struct ScriptRow {
+    id: uuid::Uuid,
+    name: String,
+    created_at: OffsetDateTime,
+    version_id: uuid::Uuid,
+    number: i32,
+    source_hash: Vec<u8>,
+    image_key: Vec<u8>,
+    size: Option<i32>,
+    handlers: Vec<String>,
+    version_created_at: OffsetDateTime,
+    created_by: Option<uuid::Uuid>,
+}
+
+impl TryFrom<ScriptRow> for Script {
+    type Error = StoreError;
+
+    fn try_from(row: ScriptRow) -> Result<Self, StoreError> {
+        let active = VersionRow {
+            id: row.version_id,
+            number: row.number,
+            source_hash: row.source_hash,
+            image_key: row.image_key,
+            size: row.size,
+            handlers: row.handlers,
+            created_at: row.version_created_at,
+            created_by: row.created_by,
+        };
+        Ok(Self {
+            id: ScriptId::from_uuid(row.id),
+            name: parse(&row.name)?,
+            active: active.try_into()?,
+            created_at: row.created_at,
+        })
+    }
+}
+
+struct VersionRow {
+    id: uuid::Uuid,
+    number: i32,
+    source_hash: Vec<u8>,
+    image_key: Vec<u8>,
+    size: Option<i32>,
+    handlers: Vec<String>,
+    created_at: OffsetDateTime,
+    created_by: Option<uuid::Uuid>,
+}
+
+impl TryFrom<VersionRow> for ScriptVersion {
+    type Error = StoreError;
+
+    fn try_from(row: VersionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: ScriptVersionId::from_uuid(row.id),
+            number: row.number,
+            source_hash: SourceHash::from_bytes(digest(row.source_hash)?),
+            image: ImageKey::from_bytes(digest(row.image_key)?),
+            size: row.size.unwrap_or_default().unsigned_abs(),
+            handlers: row.handlers,
+            created_at: row.created_at,
+            created_by: row.created_by.map(PrincipalId::from_uuid),
+        })
+    }
+}

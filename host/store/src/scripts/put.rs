@@ -1,0 +1,205 @@
+//! Uploading a version.
+
+use std::sync::Arc;
+
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash};
+use sqlx::PgConnection;
+
+use super::{Script, versions::activate};
+use crate::{Store, StoreError, apps::lock_app, changes::notify};
+
+/// How many versions of a script are kept, beside the active one and those that another script pins.
+const KEPT_VERSIONS: i32 = 100;
+
+/// A version to be uploaded, as the sandbox has built it.
+#[derive(Clone, Debug)]
+pub struct NewVersion {
+    /// The script.
+    pub name: ScriptName,
+    /// Its source.
+    pub source: Arc<str>,
+    /// The image that was built of it and of its libraries.
+    pub image: ImageKey,
+    /// The handlers it defines.
+    pub handlers: Vec<String>,
+    /// The versions of the libraries that went into the image, directly or not.
+    pub imports: Vec<ScriptVersionId>,
+    /// Who uploads it.
+    pub created_by: Option<PrincipalId>,
+}
+
+/// What must hold before a version is put (`If-Match` and `If-None-Match`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionCondition {
+    /// Anything.
+    #[default]
+    None,
+    /// The script does not exist.
+    Absent,
+    /// This is the number of its active version.
+    Active(i32),
+}
+
+/// What an upload did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutVersion {
+    /// The script is new.
+    Created(Script),
+    /// It has a new version, which is now active.
+    Updated(Script),
+    /// Source and libraries are those of the active version: nothing was done.
+    Unchanged(Script),
+}
+
+impl PutVersion {
+    /// The script as it is now.
+    pub fn script(&self) -> &Script {
+        match self {
+            Self::Created(script) | Self::Updated(script) | Self::Unchanged(script) => script,
+        }
+    }
+}
+
+impl Store {
+    /// Stores a version and makes it active, unless the active version has the same source and image.
+    ///
+    /// [`StoreError::Conflict`] if `condition` does not hold or a pinned library is gone; 100 versions are
+    /// kept beside those in use, older ones are removed.
+    pub async fn put_version(
+        &self,
+        app: AppId,
+        version: &NewVersion,
+        condition: VersionCondition,
+    ) -> Result<PutVersion, StoreError> {
+        if version.source.contains('\0') {
+            return Err(StoreError::Invalid(
+                "the source contains U+0000, which cannot be stored; write \\u{0} in a string instead".into(),
+            ));
+        }
+        let mut transaction = self.pool.begin().await?;
+        // Uploads of one app take turns, so that a library cannot be deleted while a version pins it.
+        lock_app(&mut transaction, app).await?;
+        let current = current(&mut transaction, app, &version.name).await?;
+        let holds = match condition {
+            VersionCondition::None => true,
+            VersionCondition::Absent => current.is_none(),
+            VersionCondition::Active(number) => current.as_ref().is_some_and(|now| now.number == number),
+        };
+        if !holds {
+            return Err(StoreError::Conflict);
+        }
+        let unchanged = current.as_ref().is_some_and(|current| current.is_same(version));
+        if !unchanged {
+            let (script, number) = next_number(&mut transaction, app, &version.name).await?;
+            let id = insert(&mut transaction, app, script, number, version).await?;
+            activate(&mut transaction, script, id, version.created_by).await?;
+            prune(&mut transaction, script, number).await?;
+            notify(&mut transaction, app).await?;
+        }
+        transaction.commit().await?;
+        let script = self.script(app, &version.name).await?.ok_or(StoreError::Conflict)?;
+        Ok(match current {
+            None => PutVersion::Created(script),
+            Some(_) if unchanged => PutVersion::Unchanged(script),
+            Some(_) => PutVersion::Updated(script),
+        })
+    }
+}
+
+struct Current {
+    number: i32,
+    source_hash: Vec<u8>,
+    image_key: Vec<u8>,
+}
+
+impl Current {
+    fn is_same(&self, version: &NewVersion) -> bool {
+        self.source_hash == SourceHash::of(&version.source).as_bytes()
+            && self.image_key == version.image.as_bytes()
+    }
+}
+
+async fn current(
+    connection: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+) -> Result<Option<Current>, StoreError> {
+    let row = sqlx::query_as!(
+        Current,
+        "SELECT v.number, v.source_hash, v.image_key
+        FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
+        WHERE s.app_id = $1 AND s.name = $2",
+        app.as_uuid(),
+        name.as_str(),
+    );
+    Ok(row.fetch_optional(connection).await?)
+}
+
+/// Makes the script if it is new, and takes its next version number.
+async fn next_number(
+    connection: &mut PgConnection,
+    app: AppId,
+    name: &ScriptName,
+) -> Result<(ScriptId, i32), StoreError> {
+    let row = sqlx::query!(
+        "INSERT INTO scripts (id, app_id, name, last_number) VALUES ($1, $2, $3, 1)
+        ON CONFLICT (app_id, name) DO UPDATE SET last_number = scripts.last_number + 1
+        RETURNING id, last_number",
+        ScriptId::generate().as_uuid(),
+        app.as_uuid(),
+        name.as_str(),
+    );
+    let row = row.fetch_one(connection).await?;
+    Ok((ScriptId::from_uuid(row.id), row.last_number))
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    app: AppId,
+    script: ScriptId,
+    number: i32,
+    version: &NewVersion,
+) -> Result<ScriptVersionId, StoreError> {
+    let id = ScriptVersionId::generate();
+    let hash = SourceHash::of(&version.source);
+    let inserted = sqlx::query!(
+        "INSERT INTO script_versions
+            (id, script_id, app_id, number, source, source_hash, image_key, handlers, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        id.as_uuid(),
+        script.as_uuid(),
+        app.as_uuid(),
+        number,
+        &version.source,
+        &hash.as_bytes()[..],
+        &version.image.as_bytes()[..],
+        &version.handlers,
+        version.created_by.map(PrincipalId::as_uuid),
+    );
+    inserted.execute(&mut *connection).await?;
+    // Only libraries of the same app: an id from elsewhere finds nothing.
+    let imports: Vec<uuid::Uuid> = version.imports.iter().map(|id| id.as_uuid()).collect();
+    let pinned = sqlx::query!(
+        "INSERT INTO script_imports (version_id, library_version_id)
+        SELECT $1, id FROM script_versions WHERE app_id = $2 AND id = ANY ($3)",
+        id.as_uuid(),
+        app.as_uuid(),
+        &imports,
+    );
+    if pinned.execute(connection).await?.rows_affected() != imports.len() as u64 {
+        return Err(StoreError::Conflict);
+    }
+    Ok(id)
+}
+
+async fn prune(connection: &mut PgConnection, script: ScriptId, number: i32) -> Result<(), StoreError> {
+    let pruned = sqlx::query!(
+        "DELETE FROM script_versions v WHERE v.script_id = $1 AND v.number <= $2
+            AND NOT EXISTS (SELECT FROM scripts s WHERE s.active_version_id = v.id)
+            AND NOT EXISTS (SELECT FROM script_imports i WHERE i.library_version_id = v.id)",
+        script.as_uuid(),
+        number - KEPT_VERSIONS,
+    );
+    pruned.execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Sources, for people and for building images.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId};
+
+use super::{ScriptVersion, VersionRow};
+use crate::{Store, StoreError, text::parse};
+
+/// A version with its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptSource {
+    /// The version.
+    pub version: ScriptVersion,
+    /// Its source.
+    pub source: Arc<str>,
+    /// The libraries it was built from, and the numbers of their pinned versions.
+    pub imports: BTreeMap<ScriptName, i32>,
+}
+
+/// A library as an import finds it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibrarySource {
+    /// The active version, to be pinned.
+    pub version: ScriptVersionId,
+    /// Its source.
+    pub source: Arc<str>,
+}
+
+impl Store {
+    /// The source of a version of a script; of the active one if no number is given.
+    pub async fn script_source(
+        &self,
+        app: AppId,
+        name: &ScriptName,
+        number: Option<i32>,
+    ) -> Result<Option<ScriptSource>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at,
+                v.created_by, v.source
+            FROM scripts s JOIN script_versions v ON v.script_id = s.id
+            WHERE s.app_id = $1 AND s.name = $2
+                AND CASE WHEN $3::integer IS NULL THEN v.id = s.active_version_id ELSE v.number = $3 END"#,
+            app.as_uuid(),
+            name.as_str(),
+            number,
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let imports = sqlx::query!(
+            "SELECT s.name, v.number
+            FROM script_imports i
+            JOIN script_versions v ON v.id = i.library_version_id
+            JOIN scripts s ON s.id = v.script_id
+            WHERE i.version_id = $1",
+            row.id,
+        );
+        let imports = imports.fetch_all(&self.pool).await?;
+        let version = VersionRow {
+            id: row.id,
+            number: row.number,
+            source_hash: row.source_hash,
+            image_key: row.image_key,
+            size: row.size,
+            handlers: row.handlers,
+            created_at: row.created_at,
+            created_by: row.created_by,
+        };
+        Ok(Some(ScriptSource {
+            version: version.try_into()?,
+            source: row.source.into(),
+            imports: imports
+                .into_iter()
+                .map(|row| Ok((parse(&row.name)?, row.number)))
+                .collect::<Result<_, StoreError>>()?,
+        }))
+    }
+
+    /// What `import "name"` means in an app now: the active version of that script.
+    pub async fn library(&self, app: AppId, name: &ScriptName) -> Result<Option<LibrarySource>, StoreError> {
+        let row = sqlx::query!(
+            "SELECT v.id, v.source FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
+            WHERE s.app_id = $1 AND s.name = $2",
+            app.as_uuid(),
+            name.as_str(),
+        );
+        let row = row.fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| LibrarySource {
+            version: ScriptVersionId::from_uuid(row.id),
+            source: row.source.into(),
+        }))
+    }
+
+    /// Everything that an image of an app is built from: the script's source and those of its pinned
+    /// libraries.
+    pub async fn image_sources(
+        &self,
+        app: AppId,
+        image: ImageKey,
+    ) -> Result<Option<ScriptSources>, StoreError> {
+        // The newest of the versions with this image; any would do, since the key covers all their sources.
+        let rows = sqlx::query!(
+            r#"WITH version AS (
+                SELECT id FROM script_versions WHERE app_id = $1 AND image_key = $2
+                ORDER BY number DESC LIMIT 1
+            )
+            SELECT s.name, v.source, v.id = version.id AS "is_script!"
+            FROM version
+            JOIN script_versions v ON v.id = version.id
+                OR v.id IN (SELECT library_version_id FROM script_imports WHERE version_id = version.id)
+            JOIN scripts s ON s.id = v.script_id"#,
+            app.as_uuid(),
+            &image.as_bytes()[..],
+        );
+        let mut script = None;
+        let mut libraries = BTreeMap::new();
+        for row in rows.fetch_all(&self.pool).await? {
+            let (name, source) = (parse::<ScriptName>(&row.name)?, Arc::<str>::from(row.source));
+            if row.is_script {
+                script = Some((name, source));
+            } else {
+                libraries.insert(name, source);
+            }
+        }
+        Ok(script.map(|(name, source)| ScriptSources { name, source, libraries }))
+    }
+}

@@ -1,0 +1,118 @@
+//! The versions of a script, and which of them was active when.
+
+use picloud_core::{AppId, PrincipalId, ScriptId, ScriptName, ScriptVersionId};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{Script, ScriptVersion, VersionRow};
+use crate::{Page, PageSize, Store, StoreError, apps::lock_app, changes::notify};
+
+/// From when on a version was active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// The version's number.
+    pub number: i32,
+    /// Since when.
+    pub activated_at: OffsetDateTime,
+    /// Who made it so.
+    pub activated_by: Option<PrincipalId>,
+}
+
+impl Store {
+    /// The versions of a script whose number is below `before`, newest first.
+    pub async fn versions(
+        &self,
+        app: AppId,
+        name: &ScriptName,
+        before: Option<i32>,
+        size: PageSize,
+    ) -> Result<Page<ScriptVersion>, StoreError> {
+        let rows = sqlx::query_as!(
+            VersionRow,
+            "SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at, v.created_by
+            FROM scripts s JOIN script_versions v ON v.script_id = s.id
+            WHERE s.app_id = $1 AND s.name = $2 AND v.number < $3 ORDER BY v.number DESC LIMIT $4",
+            app.as_uuid(),
+            name.as_str(),
+            before.unwrap_or(i32::MAX),
+            size.and_one(),
+        );
+        Page::of(rows.fetch_all(&self.pool).await?, size, ScriptVersion::try_from)
+    }
+
+    /// The latest changes of the active version, newest first.
+    pub async fn activations(
+        &self,
+        app: AppId,
+        name: &ScriptName,
+        size: PageSize,
+    ) -> Result<Vec<Activation>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT v.number, a.activated_at, a.activated_by
+            FROM scripts s
+            JOIN script_activations a ON a.script_id = s.id
+            JOIN script_versions v ON v.id = a.version_id
+            WHERE s.app_id = $1 AND s.name = $2 ORDER BY a.id DESC LIMIT $3",
+            app.as_uuid(),
+            name.as_str(),
+            size.get() as i64,
+        );
+        let rows = rows.fetch_all(&self.pool).await?.into_iter();
+        Ok(rows
+            .map(|row| Activation {
+                number: row.number,
+                activated_at: row.activated_at,
+                activated_by: row.activated_by.map(PrincipalId::from_uuid),
+            })
+            .collect())
+    }
+
+    /// Makes an older version active again.
+    pub async fn roll_back(
+        &self,
+        app: AppId,
+        name: &ScriptName,
+        number: i32,
+        by: Option<PrincipalId>,
+    ) -> Result<Script, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        lock_app(&mut transaction, app).await?;
+        let found = sqlx::query!(
+            r#"SELECT s.id AS script_id, v.id AS "version_id?"
+            FROM scripts s LEFT JOIN script_versions v ON v.script_id = s.id AND v.number = $3
+            WHERE s.app_id = $1 AND s.name = $2"#,
+            app.as_uuid(),
+            name.as_str(),
+            number,
+        );
+        let found = found.fetch_optional(&mut *transaction).await?;
+        let found = found.ok_or(StoreError::NotFound { what: "script" })?;
+        let version = found.version_id.ok_or(StoreError::NotFound { what: "version" })?;
+        let script = ScriptId::from_uuid(found.script_id);
+        activate(&mut transaction, script, ScriptVersionId::from_uuid(version), by).await?;
+        notify(&mut transaction, app).await?;
+        transaction.commit().await?;
+        self.script(app, name).await?.ok_or(StoreError::NotFound { what: "script" })
+    }
+}
+
+/// Makes `version` the active one, and notes it, unless it is so already.
+pub(super) async fn activate(
+    connection: &mut PgConnection,
+    script: ScriptId,
+    version: ScriptVersionId,
+    by: Option<PrincipalId>,
+) -> Result<(), StoreError> {
+    let activated = sqlx::query!(
+        "WITH activated AS (
+            UPDATE scripts SET active_version_id = $2
+            WHERE id = $1 AND active_version_id IS DISTINCT FROM $2 RETURNING id
+        )
+        INSERT INTO script_activations (script_id, version_id, activated_by) SELECT id, $2, $3 FROM activated",
+        script.as_uuid(),
+        version.as_uuid(),
+        by.map(PrincipalId::as_uuid),
+    );
+    activated.execute(connection).await?;
+    Ok(())
+}

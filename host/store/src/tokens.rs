@@ -1,0 +1,217 @@
+//! Tokens: secrets that stand for a principal. Only their hashes are stored.
+
+use std::fmt;
+
+use picloud_core::{AppId, PrincipalId, Scope, TokenId};
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::{
+    Principal, Store, StoreError,
+    principals::PrincipalRow,
+    text::{parse, printable},
+};
+
+/// SHA-256 of a token's secret: what is stored and looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash([u8; 32]);
+
+/// A token to be made.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// For people; at most 128 bytes.
+    pub name: String,
+    /// The hash of its secret.
+    pub hash: TokenHash,
+    /// What it allows; at least one.
+    pub scopes: Vec<Scope>,
+    /// The only app it is good for, if it is not for all.
+    pub app: Option<AppId>,
+    /// When it ends, if it does.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A token as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Whom it stands for.
+    pub principal: PrincipalId,
+    /// Its name.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// The only app it is good for.
+    pub app: Option<AppId>,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<OffsetDateTime>,
+}
+
+/// What the holder of a valid token is and may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenGrant {
+    /// The token.
+    pub token: TokenId,
+    /// Whom it stands for; never a disabled one.
+    pub principal: Principal,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// The only app it is good for.
+    pub app: Option<AppId>,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+impl TokenHash {
+    /// The hash of a secret.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(..)")
+    }
+}
+
+impl Store {
+    /// Stores a token of a principal.
+    pub async fn create_token(&self, principal: PrincipalId, token: &NewToken) -> Result<Token, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        insert_token(&mut connection, principal, token).await
+    }
+
+    /// What the holder of a secret may do; `None` if no token has this hash, or it has expired, or its
+    /// principal is disabled. Notes that it was used, at most once a minute.
+    pub async fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenGrant>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT t.id AS token_id, t.scopes, t.app_id, t.expires_at,
+                (t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute') AS "stale!",
+                p.id, p.name, p.kind, p.role, p.disabled_at, p.created_at
+            FROM tokens t JOIN principals p ON p.id = t.principal_id
+            WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > now()) AND p.disabled_at IS NULL"#,
+            &hash.0[..],
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        if row.stale {
+            self.touch_token(row.token_id).await?;
+        }
+        let principal = PrincipalRow {
+            id: row.id,
+            name: row.name,
+            kind: row.kind,
+            role: row.role,
+            disabled_at: row.disabled_at,
+            created_at: row.created_at,
+        };
+        Ok(Some(TokenGrant {
+            token: TokenId::from_uuid(row.token_id),
+            principal: principal.try_into()?,
+            scopes: scopes(&row.scopes)?,
+            app: row.app_id.map(AppId::from_uuid),
+            expires_at: row.expires_at,
+        }))
+    }
+
+    /// The tokens of a principal, oldest first.
+    pub async fn tokens(&self, principal: PrincipalId) -> Result<Vec<Token>, StoreError> {
+        let rows = sqlx::query_as!(
+            TokenRow,
+            "SELECT id, principal_id, name, scopes, app_id, expires_at, created_at, last_used_at
+            FROM tokens WHERE principal_id = $1 ORDER BY id",
+            principal.as_uuid(),
+        );
+        rows.fetch_all(&self.pool).await?.into_iter().map(Token::try_from).collect()
+    }
+
+    /// Removes a token: from the next request on it is unknown.
+    pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
+        let deleted = sqlx::query!("DELETE FROM tokens WHERE id = $1", id.as_uuid());
+        match deleted.execute(&self.pool).await?.rows_affected() {
+            0 => Err(StoreError::NotFound { what: "token" }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn touch_token(&self, id: uuid::Uuid) -> Result<(), StoreError> {
+        // The condition again, since many requests may have found the same stale row.
+        let touched = sqlx::query!(
+            "UPDATE tokens SET last_used_at = now()
+            WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",
+            id,
+        );
+        touched.execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn insert_token(
+    connection: &mut PgConnection,
+    principal: PrincipalId,
+    token: &NewToken,
+) -> Result<Token, StoreError> {
+    const MAX_NAME_BYTES: usize = 128;
+    if token.scopes.is_empty() {
+        return Err(StoreError::Invalid("a token needs at least one scope".into()));
+    }
+    if token.name.is_empty() || printable(&token.name, MAX_NAME_BYTES) != token.name {
+        let problem = format!("a token's name has 1 to {MAX_NAME_BYTES} bytes, without U+0000");
+        return Err(StoreError::Invalid(problem));
+    }
+    let scopes: Vec<String> = token.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
+    let row = sqlx::query_as!(
+        TokenRow,
+        "INSERT INTO tokens (id, principal_id, name, hash, scopes, app_id, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        RETURNING id, principal_id, name, scopes, app_id, expires_at, created_at, last_used_at",
+        TokenId::generate().as_uuid(),
+        principal.as_uuid(),
+        token.name,
+        &token.hash.0[..],
+        &scopes,
+        token.app.map(AppId::as_uuid),
+        token.expires_at,
+    );
+    let row =
+        row.fetch_one(connection).await.map_err(|error| StoreError::foreign(error, "app or principal"))?;
+    row.try_into()
+}
+
+struct TokenRow {
+    id: uuid::Uuid,
+    principal_id: uuid::Uuid,
+    name: String,
+    scopes: Vec<String>,
+    app_id: Option<uuid::Uuid>,
+    expires_at: Option<OffsetDateTime>,
+    created_at: OffsetDateTime,
+    last_used_at: Option<OffsetDateTime>,
+}
+
+impl TryFrom<TokenRow> for Token {
+    type Error = StoreError;
+
+    fn try_from(row: TokenRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: TokenId::from_uuid(row.id),
+            principal: PrincipalId::from_uuid(row.principal_id),
+            name: row.name,
+            scopes: scopes(&row.scopes)?,
+            app: row.app_id.map(AppId::from_uuid),
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+        })
+    }
+}
+
+fn scopes(texts: &[String]) -> Result<Vec<Scope>, StoreError> {
+    texts.iter().map(|text| parse(text)).collect()
+}
