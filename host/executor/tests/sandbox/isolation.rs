@@ -15,7 +15,7 @@ fn state_does_not_outlive_an_invocation() {
 #[test]
 fn a_script_cannot_change_the_api_of_another() {
     let app = TestApp::new(&[
-        ("evil", r#"fn len(x) { 42 } fn print(x) { 1 } "abc".len()"#),
+        ("evil", r#"fn len(x) { 42 } fn stringify(x) { 1 } "abc".len()"#),
         ("good", r#""abc".len()"#),
     ]);
     for _ in 0..10 {

@@ -87,7 +87,7 @@ fn host_calls_carry_bounded_bytes() {
 fn a_value_over_its_limit_can_be_caught() {
     let app = TestApp::new(&[(
         "set",
-        r#"let s = ""; s.pad(2_000, 'x'); try { kv::set("c", "k", s); "stored" } catch (e) { e.code }"#,
+        r#"let s = ""; s.pad(2_000, 'x'); try { kv::set("c", "k", s); } catch (e) { return e.code; } "stored""#,
     )]);
     let small = Limits { kv_value_bytes: 1_000, ..Limits::default() };
     assert_eq!(body(&app.run("set", post("{}"), small)), "too_large");

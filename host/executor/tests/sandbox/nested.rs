@@ -28,7 +28,8 @@ fn a_failed_call_can_be_caught_and_leaves_no_write() {
         (
             "caller",
             r#"kv::set("c", "k", 1);
-               let code = try { app::invoke("callee", ()); "none" } catch (e) { e.code };
+               let code = "none";
+               try { app::invoke("callee", ()); } catch (e) { code = e.code; }
                code + kv::get("c", "k")"#,
         ),
         ("callee", r#"kv::set("c", "k", 2); throw "no""#),
@@ -38,8 +39,10 @@ fn a_failed_call_can_be_caught_and_leaves_no_write() {
 
 #[test]
 fn depth_is_bounded() {
-    let app =
-        TestApp::new(&[("deep", r#"try { app::invoke("deep", event + 1) } catch (e) { [event, e.code] }"#)]);
+    let app = TestApp::new(&[(
+        "deep",
+        r#"try { return app::invoke("deep", event + 1); } catch (e) { return [event, e.code]; }"#,
+    )]);
     assert_eq!(app.value("deep", "0"), r#"[4,"invoke_depth_exceeded"]"#);
 }
 
@@ -55,7 +58,8 @@ fn fuel_is_shared() {
 
 #[test]
 fn a_missing_script_is_an_error_of_the_call() {
-    let app = TestApp::new(&[("caller", r#"try { app::invoke("nobody", ()) } catch (e) { e.code }"#)]);
+    let app =
+        TestApp::new(&[("caller", r#"try { app::invoke("nobody", ()); } catch (e) { return e.code; }"#)]);
     assert_eq!(app.value("caller", "null"), r#""script_not_found""#);
 }
 
