@@ -17,13 +17,14 @@ fn row(name: &str) -> Vec<&'static str> {
 fn number(field: LimitField, value: u64) -> String {
     let units = [("TiB", 1 << 40), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let is_bytes = field.as_str().ends_with("bytes");
-    if let Some((unit, size)) = units.iter().find(|(_, size)| is_bytes && value >= *size && value % size == 0)
+    if let Some((unit, size)) =
+        units.iter().find(|(_, size)| is_bytes && value >= *size && value.is_multiple_of(*size))
     {
         return format!("{} {unit}", value / size);
     }
     let digits = value.to_string();
     let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+        digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits")).collect();
     groups.join(",")
 }
 
