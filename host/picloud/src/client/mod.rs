@@ -1,1 +1,185 @@
-//! The command-line client.
+//! The command-line client of the management API.
+//!
+//! What people read goes to standard output as text or a table, `--json` gives the server's own JSON, and
+//! errors go to standard error. No command keeps state but `login`.
+
+mod api;
+mod apps;
+mod deploy;
+mod error;
+mod executions;
+mod invoke;
+mod kv;
+mod login;
+mod logs;
+mod pages;
+mod project;
+mod scripts;
+mod session;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use clap::{Args, Subcommand};
+use picloud_core::AppName;
+
+use self::{api::segment, error::ClientError, project::Manifest};
+pub(crate) use self::session::{Readiness, readiness};
+use crate::{
+    config::{DataDirArgs, parse_address, reachable},
+    exit::Failure,
+};
+
+/// Which server, and by which right.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Address of the server's control listener [default: that of PICLOUD_ADMIN_ADDR, else
+    /// http://127.0.0.1:8420]
+    #[arg(long, env = "PICLOUD_URL", value_name = "URL", value_parser = server_url)]
+    url: Option<String>,
+
+    /// The server's own setting, so that one environment serves both
+    #[arg(long, env = "PICLOUD_ADMIN_ADDR", hide = true, value_parser = parse_address)]
+    admin_addr: Option<SocketAddr>,
+
+    /// Token [default: saved by `picloud login`, else the owner's in the data folder of a server on this
+    /// machine]
+    #[arg(long, env = "PICLOUD_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) data: DataDirArgs,
+}
+
+/// What most commands take.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Print the server's JSON instead of text for people
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// The app that a command is about.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AppArgs {
+    /// The app [default: `name` in ./picloud.toml]
+    #[arg(long, short, env = "PICLOUD_APP", value_name = "NAME", value_parser = app_name)]
+    app: Option<AppName>,
+}
+
+/// The client's commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Save a token for a server, after trying it
+    Login(session::LoginArgs),
+    /// Forget the saved token of a server
+    Logout(CommonArgs),
+    /// Show who the token stands for
+    Whoami(CommonArgs),
+    /// Show the state of the server
+    Status(CommonArgs),
+    /// Make, list, show and delete apps, and set their limits
+    #[command(subcommand)]
+    App(apps::AppCommand),
+    /// Upload a script or a folder of scripts; makes the app if it is missing
+    Deploy(deploy::DeployArgs),
+    /// List an app's scripts
+    List(scripts::ListArgs),
+    /// Print the source of a script
+    Show(scripts::ShowArgs),
+    /// Delete a script
+    Delete(scripts::DeleteArgs),
+    /// List the versions of a script
+    Versions(scripts::VersionsArgs),
+    /// Make an earlier version of a script the active one
+    Rollback(scripts::RollbackArgs),
+    /// Run a script once and print its result
+    Invoke(invoke::InvokeArgs),
+    /// Show what scripts logged, with -f as they do so
+    Logs(logs::LogsArgs),
+    /// List the history of invocations
+    Executions(executions::ExecutionsArgs),
+    /// Read and write an app's key-value data
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
+}
+
+/// Runs a client command.
+pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
+    let outcome = match command {
+        ClientCommand::Login(args) => session::login(args),
+        ClientCommand::Logout(args) => session::logout(&args),
+        ClientCommand::Whoami(args) => session::whoami(&args),
+        ClientCommand::Status(args) => session::status(&args),
+        ClientCommand::App(command) => apps::run(command),
+        ClientCommand::Deploy(args) => deploy::run(&args),
+        ClientCommand::List(args) => scripts::list(&args),
+        ClientCommand::Show(args) => scripts::show(&args),
+        ClientCommand::Delete(args) => scripts::delete(&args),
+        ClientCommand::Versions(args) => scripts::versions(&args),
+        ClientCommand::Rollback(args) => scripts::rollback(&args),
+        ClientCommand::Invoke(args) => invoke::run(&args),
+        ClientCommand::Logs(args) => logs::run(&args),
+        ClientCommand::Executions(args) => executions::run(&args),
+        ClientCommand::Kv(command) => kv::run(command),
+    };
+    match outcome {
+        // A reader that has gone (`picloud logs | head`) has had what it wanted.
+        Err(ClientError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::from),
+    }
+}
+
+impl ConnectionArgs {
+    /// The server's address, without a slash at its end.
+    pub(crate) fn url(&self) -> String {
+        if let Some(url) = &self.url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8420));
+        format!("http://{}", reachable(self.admin_addr.unwrap_or(default)))
+    }
+}
+
+impl AppArgs {
+    /// The app: of the flag or variable, else of the manifest in the current folder.
+    fn name(&self) -> Result<AppName, ClientError> {
+        if let Some(name) = &self.app {
+            return Ok(name.clone());
+        }
+        let manifest = Manifest::read(Path::new("."))?;
+        manifest.and_then(|manifest| manifest.name).ok_or_else(|| {
+            ClientError::Input("which app? name it with --app or PICLOUD_APP, or run this in a folder with a picloud.toml".into())
+        })
+    }
+
+    /// The path of something of the app in the API.
+    fn path(&self, rest: &str) -> Result<String, ClientError> {
+        Ok(app_path(&self.name()?, rest))
+    }
+}
+
+fn app_path(app: &AppName, rest: &str) -> String {
+    format!("/api/v1/apps/{}{rest}", segment(app.as_str()))
+}
+
+fn app_name(text: &str) -> Result<AppName, String> {
+    AppName::new(text).map_err(|error| error.to_string())
+}
+
+fn server_url(text: &str) -> Result<String, String> {
+    let url = text.trim();
+    let uri: Option<ureq::http::Uri> = url.parse().ok();
+    let known = |uri: &ureq::http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+    if uri.as_ref().is_some_and(known) {
+        Ok(url.to_owned())
+    } else {
+        Err("allowed is http://HOST:PORT or https://HOST, such as http://127.0.0.1:8420".to_owned())
+    }
+}

@@ -16,13 +16,14 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use picloud_core::{DomainName, SandboxCeiling};
 
 pub(crate) use self::{
     ceiling::CeilingArgs,
     data_dir::{DataDir, DataDirError, DataDirLock, default_data_dir},
     environment::{refusal, unknown_variables, without_empty_variables},
-    values::{Network, parse_networks},
+    values::{parse_address, reachable},
 };
 use crate::exit::{Exit, Failure};
 
@@ -90,11 +91,11 @@ pub(crate) struct LogArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Control listener: management API, health and metrics. Keep it private
-    #[arg(long, env = "PICLOUD_ADMIN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8420", value_parser = values::address, help_heading = "Listeners")]
+    #[arg(long, env = "PICLOUD_ADMIN_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8420", value_parser = parse_address, help_heading = "Listeners")]
     pub(crate) admin_addr: SocketAddr,
 
     /// App listener: the traffic of apps and nothing else
-    #[arg(long, env = "PICLOUD_APP_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8421", value_parser = values::address, help_heading = "Listeners")]
+    #[arg(long, env = "PICLOUD_APP_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:8421", value_parser = parse_address, help_heading = "Listeners")]
     pub(crate) app_addr: SocketAddr,
 
     /// Domain under which each app has its host name, APP.DOMAIN. A domain other than `localhost` switches the
@@ -108,7 +109,7 @@ pub(crate) struct ServeArgs {
     pub(crate) admin_hosts: Option<HostNames>,
 
     /// Proxies whose `x-forwarded-for` is believed: addresses or networks (10.0.0.0/8), separated by commas
-    #[arg(long, env = "PICLOUD_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = parse_networks, help_heading = "Listeners")]
+    #[arg(long, env = "PICLOUD_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = values::networks, help_heading = "Listeners")]
     pub(crate) trusted_proxies: Option<Networks>,
 
     #[command(flatten)]
@@ -153,7 +154,7 @@ pub(crate) struct ServeArgs {
 pub(crate) type HostNames = values::List<DomainNameOrIp>;
 
 /// A list of networks: one value for clap.
-pub(crate) type Networks = values::List<Network>;
+pub(crate) type Networks = values::List<IpNet>;
 
 /// What a `Host` header may name.
 #[derive(Clone, Debug, PartialEq, Eq)]

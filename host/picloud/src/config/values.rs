@@ -1,10 +1,11 @@
 //! Parsers of single settings. Each error says what is allowed.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::Deref,
 };
 
+use ipnet::IpNet;
 use picloud_core::DomainName;
 
 use super::{DomainNameOrIp, HostNames, Networks};
@@ -21,19 +22,20 @@ impl<T> Deref for List<T> {
     }
 }
 
-/// A network in CIDR notation; a single address has the full prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    /// An address in it.
-    pub(crate) address: IpAddr,
-    /// How many leading bits all its addresses share.
-    pub(crate) prefix: u8,
-}
-
 /// `IP:PORT`; port 0 takes a free one.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "allowed is IP:PORT, such as 127.0.0.1:8420, 0.0.0.0:8420 or [::1]:8420".to_owned();
     text.trim().replacen("localhost:", "127.0.0.1:", 1).parse().map_err(|_| wrong())
+}
+
+/// The address at which this machine reaches a listener: an unspecified one is reached by loopback.
+pub(crate) fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
 }
 
 /// A host name in any case.
@@ -51,18 +53,12 @@ pub(super) fn host_names(text: &str) -> Result<HostNames, String> {
 }
 
 /// Addresses and networks, separated by commas.
-pub(crate) fn parse_networks(text: &str) -> Result<Networks, String> {
+pub(super) fn networks(text: &str) -> Result<Networks, String> {
     list(text, |part| {
-        let wrong = || {
-            format!(
-                "{part:?} is neither an address nor a network; allowed are 127.0.0.1, 10.0.0.0/8, fd00::/8"
-            )
-        };
-        let (address, prefix) = part.split_once('/').map_or((part, None), |(a, p)| (a, Some(p)));
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(most), |text| text.parse().map_err(|_| wrong()))?;
-        if prefix > most { Err(wrong()) } else { Ok(Network { address, prefix }) }
+        let address = part.parse::<IpAddr>().map(IpNet::from).ok();
+        address.or_else(|| part.parse().ok()).ok_or_else(|| {
+            format!("{part:?} is neither an address nor a network; allowed are 127.0.0.1, 10.0.0.0/8, fd00::/8")
+        })
     })
 }
 
@@ -113,10 +109,10 @@ mod tests {
 
     #[test]
     fn addresses_need_ip_and_port() {
-        assert_eq!(address("localhost:80"), address("127.0.0.1:80"));
-        assert!(address("[::1]:8420").is_ok());
+        assert_eq!(parse_address("localhost:80"), parse_address("127.0.0.1:80"));
+        assert!(parse_address("[::1]:8420").is_ok());
         for bad in ["8420", ":8420", "127.0.0.1", "example.org:80", "127.0.0.1:65536", "127.0.0.1:-1"] {
-            assert!(address(bad).is_err_and(|error| error.contains("IP:PORT")), "{bad}");
+            assert!(parse_address(bad).is_err_and(|error| error.contains("IP:PORT")), "{bad}");
         }
     }
 
@@ -141,10 +137,10 @@ mod tests {
 
     #[test]
     fn networks_are_addresses_with_a_prefix() {
-        let networks = parse_networks("127.0.0.1, 10.0.0.0/8,fd00::/8").unwrap();
-        assert_eq!(networks.iter().map(|network| network.prefix).collect::<Vec<_>>(), [32, 8, 8]);
+        let found = networks("127.0.0.1, 10.0.0.0/8,fd00::/8").unwrap();
+        assert_eq!(found.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 8, 8]);
         for bad in ["10.0.0.0/33", "fd00::/129", "10.0.0/8", "localhost", "10.0.0.0/", "10.0.0.0/x"] {
-            assert!(parse_networks(bad).is_err_and(|error| error.contains("allowed")), "{bad}");
+            assert!(networks(bad).is_err_and(|error| error.contains("allowed")), "{bad}");
         }
     }
 

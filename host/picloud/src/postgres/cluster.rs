@@ -7,9 +7,10 @@ use std::{
     process::Stdio,
 };
 
+use picloud_postgres::Binaries;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use super::{NAME, error::PostgresError, owner::Owner, programs::Programs};
+use super::{NAME, error::PostgresError, owner::Owner};
 
 /// A cluster that fits the programs.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Cluster {
     pub(super) async fn open(
         data_dir: &Path,
         owner: &Owner,
-        programs: &Programs,
+        programs: &Binaries,
     ) -> Result<Self, PostgresError> {
         let path = folder(data_dir);
         owner.check_reach(data_dir)?;
@@ -44,7 +45,7 @@ impl Cluster {
         }
         fs::DirBuilder::new().mode(0o700).create(&draft).map_err(PostgresError::file(&draft))?;
         owner.take(&draft)?;
-        tracing::info!(folder = %path.display(), version = programs.version(), "making the database");
+        tracing::info!(folder = %path.display(), version = programs.major(), "making the database");
         initialise(&draft, owner, programs).await?;
         fs::rename(&draft, &path).map_err(PostgresError::file(&path))?;
         Ok(Self { path })
@@ -67,23 +68,23 @@ pub(super) fn data_version(data_dir: &Path) -> Result<Option<String>, PostgresEr
     Ok(Some(text.trim().chars().filter(|c| !c.is_control()).take(20).collect()))
 }
 
-fn check_version(path: &Path, data: String, programs: &Programs) -> Result<(), PostgresError> {
-    if data == programs.version().to_string() {
+fn check_version(path: &Path, data: String, programs: &Binaries) -> Result<(), PostgresError> {
+    if data == programs.major().to_string() {
         return Ok(());
     }
     Err(PostgresError::OtherVersion {
         cluster: path.to_owned(),
         data,
         programs: programs.folder().to_owned(),
-        installed: programs.version(),
+        installed: programs.major(),
     })
 }
 
 /// `initdb`, then the one database. The locale is C, so that text sorts by its bytes on every machine.
-async fn initialise(draft: &Path, owner: &Owner, programs: &Programs) -> Result<(), PostgresError> {
+async fn initialise(draft: &Path, owner: &Owner, programs: &Binaries) -> Result<(), PostgresError> {
     let mut initdb = command(programs, "initdb", owner);
     initdb.arg("--pgdata").arg(draft).arg("--username").arg(NAME);
-    initdb.args(["--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=peer", "--no-instructions"]);
+    initdb.args(["--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=peer"]);
     run(initdb, draft, "").await?;
 
     let mut single = command(programs, "postgres", owner);
@@ -92,8 +93,8 @@ async fn initialise(draft: &Path, owner: &Owner, programs: &Programs) -> Result<
 }
 
 /// A command of PostgreSQL as its user, with an environment that says nothing about another PostgreSQL.
-pub(super) fn command(programs: &Programs, program: &str, owner: &Owner) -> Command {
-    let mut command = Command::new(programs.folder().join(program));
+pub(super) fn command(programs: &Binaries, program: &str, owner: &Owner) -> Command {
+    let mut command = Command::new(programs.program(program));
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir("/");
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);

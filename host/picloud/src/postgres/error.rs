@@ -2,21 +2,14 @@
 
 use std::{io, path::PathBuf};
 
+use picloud_postgres::ServerError;
+
 /// Why PostgreSQL could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PostgresError {
-    /// No installation was found.
-    #[error(
-        "PostgreSQL is not installed ({searched}).\n\
-         PiCloud runs its own PostgreSQL from the system's programs; install them with\n  {install}\n\
-         or set PICLOUD_POSTGRES_BIN to the folder of `postgres` and `initdb`, or DATABASE_URL to a server"
-    )]
-    NotInstalled {
-        /// Where it was looked for.
-        searched: String,
-        /// The command that installs it here.
-        install: &'static str,
-    },
+    /// Its programs or its user are not there.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// A program of PostgreSQL does not run.
     #[error("{} does not run: {problem}", program.display())]
     Program {
@@ -65,24 +58,6 @@ pub(crate) enum PostgresError {
         user: String,
         /// The folder on the way that is closed.
         folder: PathBuf,
-    },
-    /// No unprivileged user to run it as.
-    #[error(
-        "PostgreSQL must not run as root, and this system has none of the users {tried}; make one with\n  \
-         useradd --system --user-group picloud"
-    )]
-    NoUser {
-        /// The names that were looked up.
-        tried: String,
-    },
-    /// The user that PiCloud runs as has no name.
-    #[error(
-        "the user with id {uid} has no entry in /etc/passwd, which PostgreSQL needs; add one, run PiCloud as \
-         another user, or set DATABASE_URL to a server"
-    )]
-    NamelessUser {
-        /// The user's id.
-        uid: u32,
     },
     /// `initdb` failed.
     #[error("initdb could not make the database in {}:\n{output}", cluster.display())]

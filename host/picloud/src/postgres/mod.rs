@@ -20,12 +20,13 @@ mod tests;
 
 pub(crate) use self::{
     error::PostgresError,
-    programs::Programs,
-    supervisor::{EmbeddedPostgres, PostgresOptions},
+    programs::find as find_programs,
+    socket::existing_folder as existing_socket_folder,
+    supervisor::{EmbeddedPostgres, PostgresOptions, StopRequest},
 };
 
 /// The database and the role in it.
-const NAME: &str = "picloud";
+pub(crate) const NAME: &str = "picloud";
 
 /// The port in the socket's file name. No TCP port is opened.
-const PORT: u16 = 5432;
+pub(crate) const PORT: u16 = 5432;

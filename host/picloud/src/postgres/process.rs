@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use picloud_postgres::Binaries;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::Child,
@@ -19,8 +20,8 @@ use super::{
     log::Log,
     owner::Owner,
     ping::{Answer, ping},
-    programs::Programs,
     settings::Settings,
+    socket,
 };
 
 /// How long a start may take; recovery after a power loss replays at most `max_wal_size`.
@@ -32,11 +33,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Everything a start needs.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    pub(super) programs: Programs,
+    pub(super) programs: Binaries,
     pub(super) owner: Owner,
     pub(super) cluster: Cluster,
     pub(super) settings: Settings,
-    pub(super) socket: PathBuf,
+    pub(super) socket_folder: PathBuf,
     pub(super) log: Log,
 }
 
@@ -51,7 +52,7 @@ impl Server {
     /// Starts it and waits until it lets us in.
     pub(super) async fn start(recipe: &Recipe) -> Result<Self, PostgresError> {
         let mut server = Self::spawn(recipe)?;
-        match server.wait_until_ready(&recipe.socket).await {
+        match server.wait_until_ready(&recipe.socket_folder.join(socket::file_name())).await {
             Ok(()) => Ok(server),
             Err(problem) => {
                 server.stop().await;
@@ -67,7 +68,7 @@ impl Server {
         // A process group of its own: Ctrl-C in the terminal must not stop the database before the drain.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| PostgresError::Program {
-            program: recipe.programs.folder().join("postgres"),
+            program: recipe.programs.program("postgres"),
             problem: error.to_string(),
         })?;
         let stderr = child.stderr.take();
@@ -117,10 +118,13 @@ impl Server {
         let _ = timeout(Duration::from_secs(5), self.log).await;
     }
 
+    /// Its process; `None` once it has been waited for.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()))
+    }
+
     fn signal(&self, signal: Signal) {
-        // No id means that it has been waited for: it is gone.
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(pid) = pid
+        if let Some(pid) = self.pid()
             && let Err(error) = kill_process(pid, signal)
         {
             tracing::warn!(%error, "cannot signal PostgreSQL");

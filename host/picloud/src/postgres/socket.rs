@@ -35,6 +35,12 @@ pub(super) fn make_folder(data_dir: &Path, owner: &Owner) -> Result<PathBuf, Pos
     Ok(folder)
 }
 
+/// The folder of the socket of a server that runs over this data folder; `None` where none has its socket
+/// there.
+pub(crate) fn existing_folder(data_dir: &Path) -> Option<PathBuf> {
+    Some(choose(data_dir)).filter(|folder| folder.join(file_name()).exists())
+}
+
 fn choose(data_dir: &Path) -> PathBuf {
     let own = data_dir.join("run");
     if own.join(file_name()).as_os_str().len() <= MAX_PATH {
@@ -59,7 +65,7 @@ fn check(folder: &Path, owner: &Owner) -> Result<(), PostgresError> {
         return refused("it is not a folder; remove it".into());
     }
     if metadata.uid() != owner.uid() {
-        return refused(format!("it belongs to user {}, not to {}; remove it", metadata.uid(), owner.name));
+        return refused(format!("it belongs to user {}, not to {}; remove it", metadata.uid(), owner.name()));
     }
     if metadata.mode() & 0o077 != 0 {
         fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(PostgresError::file(folder))?;

@@ -2,9 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
@@ -12,12 +17,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NAME, PostgresError, Programs,
+    PostgresError,
     cluster::{self, Cluster},
     log::Log,
     orphan,
     owner::Owner,
     process::{Recipe, Server},
+    programs,
     settings::Settings,
     socket,
 };
@@ -43,32 +49,59 @@ pub(crate) struct PostgresOptions {
 /// if PiCloud itself is killed it lives on until the next start stops it.
 #[derive(Debug)]
 pub(crate) struct EmbeddedPostgres {
-    url: String,
+    socket_folder: PathBuf,
     version: u32,
+    current: StopRequest,
     stop: CancellationToken,
     pub(super) task: JoinHandle<()>,
+}
+
+/// Asks the PostgreSQL that runs now to shut down, without waiting: for a parent that is about to end.
+#[derive(Clone, Debug)]
+pub(crate) struct StopRequest(Arc<AtomicI32>);
+
+impl StopRequest {
+    /// Asks.
+    pub(crate) fn send(&self) {
+        if let Some(pid) = Pid::from_raw(self.0.load(Ordering::Relaxed)) {
+            // If it is gone already, that is what was wanted.
+            let _ = kill_process(pid, Signal::INT);
+        }
+    }
+
+    fn follow(&self, server: Option<&Server>) {
+        let pid = server.and_then(Server::pid).map_or(0, |pid| pid.as_raw_nonzero().get());
+        self.0.store(pid, Ordering::Relaxed);
+    }
 }
 
 impl EmbeddedPostgres {
     /// Starts it over the data folder, whose lock the caller holds, and waits until it lets us in.
     pub(crate) async fn start(data_dir: &DataDir, options: &PostgresOptions) -> Result<Self, PostgresError> {
         let recipe = prepare(data_dir.path(), options).await?;
-        let url = url(&recipe.socket);
-        let version = recipe.programs.version();
+        let socket_folder = recipe.socket_folder.clone();
+        let version = recipe.programs.major();
         let server = Server::start(&recipe).await?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(supervise(recipe, server, stop.clone()));
-        Ok(Self { url, version, stop, task })
+        let current = StopRequest(Arc::default());
+        current.follow(Some(&server));
+        let task = tokio::spawn(supervise(recipe, server, current.clone(), stop.clone()));
+        Ok(Self { socket_folder, version, current, stop, task })
     }
 
-    /// The address to connect to.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// The folder of its socket.
+    pub(crate) fn socket_folder(&self) -> &Path {
+        &self.socket_folder
     }
 
     /// Its major version.
     pub(crate) fn version(&self) -> u32 {
         self.version
+    }
+
+    /// What asks it to stop without waiting for it.
+    pub(crate) fn stop_request(&self) -> StopRequest {
+        self.current.clone()
     }
 
     /// Stops it after everything that uses it has stopped. Returns when the process is gone.
@@ -82,18 +115,17 @@ impl EmbeddedPostgres {
 
 async fn prepare(data_dir: &Path, options: &PostgresOptions) -> Result<Recipe, PostgresError> {
     let wanted = cluster::data_version(data_dir)?.and_then(|version| version.parse().ok());
-    let programs = Programs::find(options.programs.as_deref(), wanted)?;
+    let programs = programs::find(options.programs.as_deref(), wanted)?;
     let owner = Owner::of(&cluster::folder(data_dir))?;
     let cluster = Cluster::open(data_dir, &owner, &programs).await?;
     orphan::stop(cluster.path(), &owner).await?;
     let socket_folder = socket::make_folder(data_dir, &owner)?;
     let settings = Settings::write(data_dir, &socket_folder, options.connections)?;
     let log = Log::new(&data_dir.join("postgres.log"));
-    let socket = socket_folder.join(socket::file_name());
-    Ok(Recipe { programs, owner, cluster, settings, socket, log })
+    Ok(Recipe { programs, owner, cluster, settings, socket_folder, log })
 }
 
-async fn supervise(recipe: Recipe, first: Server, stop: CancellationToken) {
+async fn supervise(recipe: Recipe, first: Server, current: StopRequest, stop: CancellationToken) {
     let mut server = Some(first);
     let mut pause = FIRST_PAUSE;
     loop {
@@ -102,6 +134,7 @@ async fn supervise(recipe: Recipe, first: Server, stop: CancellationToken) {
             tokio::select! {
                 () = stop.cancelled() => return running.stop().await,
                 how = running.ended() => {
+                    current.follow(None);
                     tracing::error!(%how, log = %recipe.log.tail(), "PostgreSQL ended; starting it again");
                 }
             }
@@ -115,34 +148,10 @@ async fn supervise(recipe: Recipe, first: Server, stop: CancellationToken) {
         match Server::start(&recipe).await {
             Ok(restarted) => {
                 tracing::info!("PostgreSQL runs again");
+                current.follow(Some(&restarted));
                 server = Some(restarted);
             }
             Err(error) => tracing::error!(%error, "PostgreSQL does not start"),
         }
-    }
-}
-
-/// `postgres://` with the socket's folder as the host, in percent encoding.
-fn url(socket: &Path) -> String {
-    let folder = socket.parent().unwrap_or(Path::new("/"));
-    let mut host = String::new();
-    for byte in folder.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
-            host.push(char::from(*byte));
-        } else {
-            host.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    format!("postgres://{NAME}@{host}/{NAME}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_carries_the_socket_folder() {
-        let url = url(Path::new("/var/lib/pi cloud/run/.s.PGSQL.5432"));
-        assert_eq!(url, "postgres://picloud@%2Fvar%2Flib%2Fpi%20cloud%2Frun/picloud");
     }
 }

@@ -1,1 +1,109 @@
-//! Running the server.
+//! Running the server, and what else needs its database.
+//!
+//! Start: data folder, listeners, PostgreSQL, schema, owner, executor, orchestrator, manager. Stop: drain,
+//! flush, connections, PostgreSQL, data folder.
+
+mod database;
+mod logging;
+mod node;
+mod signals;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use picloud_executor::PoolMode;
+use picloud_manager::reset_owner_token;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+
+use self::database::{Borrowed, Database, HeldDataDir};
+use crate::{
+    config::{DatabaseArgs, LogArgs, ServeArgs},
+    exit::{Exit, Failure},
+    terminal,
+};
+
+/// Files that may be open at once where the system sets no bound.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// `picloud token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a new token for the first owner, in the data folder's owner-token; the old ones end at once
+    Reset(TokenArgs),
+}
+
+/// `picloud token reset`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// `picloud precompile-guest`.
+#[derive(Debug, Args)]
+pub(crate) struct PrecompileArgs {
+    /// How instances get their memory
+    mode: PoolMode,
+    /// The most memory of an instance, in bytes
+    max_memory_bytes: u64,
+    /// The file to write
+    output: PathBuf,
+}
+
+/// Runs the server until a signal stops it.
+pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
+    args.check()?;
+    logging::start(&args.log)?;
+    raise_open_files();
+    runtime(args.threads())?.block_on(node::run(args))
+}
+
+/// Brings the schema up to date.
+pub(crate) fn migrate(args: &DatabaseArgs, log: &LogArgs) -> Result<(), Failure> {
+    logging::start(log)?;
+    runtime(1)?.block_on(async {
+        let data = HeldDataDir::take(args)?;
+        Database::open(args, &data).await?.close().await;
+        terminal::note("the schema is up to date");
+        Ok(())
+    })
+}
+
+/// Manages the owner's token.
+pub(crate) fn token(command: TokenCommand) -> Result<(), Failure> {
+    let TokenCommand::Reset(args) = command;
+    logging::start(&args.log)?;
+    runtime(1)?.block_on(async {
+        let database = Borrowed::open(&args.database).await?;
+        let outcome = reset_owner_token(database.store(), &args.database.data.path()).await;
+        database.close().await;
+        let token = outcome.map_err(|error| Failure::new(Exit::Failed, error))?;
+        terminal::note(token);
+        Ok(())
+    })
+}
+
+/// Compiles the guest: the body of the child process.
+pub(crate) fn precompile(args: &PrecompileArgs) -> Result<(), Failure> {
+    let compiled = picloud_executor::precompile(args.mode, args.max_memory_bytes, &args.output);
+    compiled.map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+fn runtime(threads: usize) -> Result<Runtime, Failure> {
+    let built = Builder::new_multi_thread().worker_threads(threads).thread_name("picloud").enable_all().build();
+    built.map_err(|error| Failure::new(Exit::CannotStart, format_args!("the runtime does not start: {error}")))
+}
+
+/// Raises the soft limit of open files to the hard one: each mapped image and each connection is one.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(OPEN_FILES);
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "cannot raise the number of open files");
+    }
+}

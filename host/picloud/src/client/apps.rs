@@ -1,0 +1,205 @@
+//! `picloud app`: apps and their limits.
+
+use clap::{Args, Subcommand};
+use picloud_core::{AppName, LimitField, LimitsPatch};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use ureq::http::Method;
+
+use super::{
+    CommonArgs,
+    api::{Api, Payload},
+    app_name, app_path,
+    error::ClientError,
+    pages::Items,
+    session::print_json,
+};
+use crate::terminal::{self, Table};
+
+/// What can be done with apps.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppCommand {
+    /// Make an app
+    Create(NamedArgs),
+    /// List the apps
+    List(CommonArgs),
+    /// Show an app: its address and its limits
+    Show(NamedArgs),
+    /// Delete an app with its scripts, data and history
+    Delete(DeleteArgs),
+    /// Show or set the limits of an app
+    Limits(LimitsArgs),
+}
+
+/// A command about one app.
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// Its name: 1 to 63 of a-z, 0-9 and -
+    #[arg(value_name = "APP", value_parser = app_name)]
+    name: AppName,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud app delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Its name
+    #[arg(value_name = "APP", value_parser = app_name)]
+    name: AppName,
+    /// The name again, because nothing brings the app back
+    #[arg(long, value_name = "APP", value_parser = app_name)]
+    confirm: AppName,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud app limits`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set fuel=50000000 --set wall_ms=2000")]
+pub(crate) struct LimitsArgs {
+    /// Its name
+    #[arg(value_name = "APP", value_parser = app_name)]
+    name: AppName,
+    /// A limit to set, as NAME=NUMBER; may be given more than once
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = limit)]
+    set: Vec<(LimitField, u64)>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct App {
+    name: String,
+    url: String,
+    created_at: String,
+    limits: Map<String, Value>,
+}
+
+/// Runs one of the commands.
+pub(super) fn run(command: AppCommand) -> Result<(), ClientError> {
+    match command {
+        AppCommand::Create(args) => create(&args),
+        AppCommand::List(args) => list(&args),
+        AppCommand::Show(args) => show(&args),
+        AppCommand::Delete(args) => delete(&args),
+        AppCommand::Limits(args) => limits(&args),
+    }
+}
+
+fn create(args: &NamedArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common.connection)?;
+    let answer = make(&api, &args.name)?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let app: App = api.read(&answer)?;
+    terminal::line(format_args!("made the app {} at {}", app.name, app.url))?;
+    Ok(())
+}
+
+/// Makes an app.
+pub(super) fn make(api: &Api, name: &AppName) -> Result<String, ClientError> {
+    api.call(Method::POST, "/api/v1/apps", Payload::Json(&json!({ "name": name })))
+}
+
+fn list(args: &CommonArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.connection)?;
+    let items = Items::fetch(&api, "/api/v1/apps", &[], None)?;
+    if args.json {
+        return print_json(&items.json());
+    }
+    let mut table = Table::new(&["APP", "ADDRESS", "CREATED"]);
+    for app in items.read::<App>(&api)? {
+        table.row([app.name, app.url, short_time(&app.created_at)]);
+    }
+    table.print("no apps yet; `picloud app create NAME` makes one")?;
+    Ok(())
+}
+
+fn show(args: &NamedArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common.connection)?;
+    let answer = api.get(&app_path(&args.name, ""))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let app: App = api.read(&answer)?;
+    terminal::line(format_args!("{} at {}, made {}", app.name, app.url, short_time(&app.created_at)))?;
+    print_limits(&app.limits)
+}
+
+fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
+    if args.confirm != args.name {
+        let problem = format!("--confirm is {}, not {}; nothing was deleted", args.confirm, args.name);
+        return Err(ClientError::Input(problem));
+    }
+    let api = Api::connect(&args.common.connection)?;
+    api.call(Method::DELETE, &app_path(&args.name, ""), Payload::None)?;
+    terminal::note(format_args!("deleted the app {}", args.name));
+    Ok(())
+}
+
+fn limits(args: &LimitsArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common.connection)?;
+    let path = app_path(&args.name, "/limits");
+    let answer = if args.set.is_empty() {
+        api.get(&path)?
+    } else {
+        let mut patch = LimitsPatch::default();
+        args.set.iter().for_each(|(field, value)| patch.set(*field, *value));
+        set_limits(&api, &args.name, &patch)?
+    };
+    if args.common.json {
+        return print_json(&answer);
+    }
+    print_limits(&api.read(&answer)?)
+}
+
+/// Sets limits of an app; answers all of them.
+pub(super) fn set_limits(api: &Api, app: &AppName, patch: &LimitsPatch) -> Result<String, ClientError> {
+    let path = app_path(app, "/limits");
+    let patch = serde_json::to_value(patch).map_err(|error| ClientError::Input(error.to_string()))?;
+    api.call(Method::PUT, &path, Payload::Json(&patch))
+}
+
+fn print_limits(limits: &Map<String, Value>) -> Result<(), ClientError> {
+    let mut table = Table::new(&["LIMIT", "VALUE"]);
+    for (name, value) in limits {
+        table.row([name.clone(), value.to_string()]);
+    }
+    table.print("no limits")?;
+    Ok(())
+}
+
+fn limit(text: &str) -> Result<(LimitField, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("allowed is NAME=NUMBER, such as fuel=50000000")?;
+    let field = LimitField::ALL.iter().copied().find(|field| field.as_str() == name.trim());
+    let names = || LimitField::ALL.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ");
+    let field = field.ok_or_else(|| format!("there is no limit {name:?}; allowed are {}", names()))?;
+    let digits: String = value.trim().chars().filter(|c| *c != '_').collect();
+    let value = digits.parse().map_err(|_| format!("{name} is {value:?}; allowed is a whole number"))?;
+    Ok((field, value))
+}
+
+/// A time of the API without what people do not read: `2026-05-20T10:00:00.123Z` as `2026-05-20 10:00:00`.
+pub(super) fn short_time(time: &str) -> String {
+    time.split(['.', 'Z', '+']).next().unwrap_or_default().replacen('T', " ", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_given_by_name() {
+        assert_eq!(limit("fuel=50_000_000"), Ok((LimitField::Fuel, 50_000_000)));
+        assert!(limit("fule=1").is_err_and(|error| error.contains("allowed are fuel, memory_bytes")));
+        assert!(limit("fuel=-1").is_err_and(|error| error.contains("whole number")));
+        assert!(limit("fuel").is_err_and(|error| error.contains("NAME=NUMBER")));
+    }
+
+    #[test]
+    fn times_are_cut_to_seconds() {
+        assert_eq!(short_time("2026-05-20T10:00:00.123Z"), "2026-05-20 10:00:00");
+    }
+}

@@ -1,0 +1,177 @@
+//! Why a client command failed, and how the server's own words for it are shown.
+
+use std::io;
+
+use serde::Deserialize;
+
+use crate::{
+    exit::{Exit, Failure},
+    terminal::{GUTTER, STRONG, printable},
+};
+
+/// Why a client command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Nothing answers there.
+    #[error("{url} does not answer: {problem}{hint}")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// What the connection said.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The server refused, with a problem document.
+    #[error("{}", .0.render())]
+    Problem(Box<Problem>),
+    /// Something answers, but not as a PiCloud server does.
+    #[error("{url} does not answer like a PiCloud server: {problem}")]
+    Foreign {
+        /// The server.
+        url: String,
+        /// What is odd.
+        problem: String,
+    },
+    /// No token was found for the server.
+    #[error(
+        "no token for {0}: none in PICLOUD_TOKEN, none saved by `picloud login`, and no owner-token in the data \
+         folder{1}"
+    )]
+    NoToken(String, String),
+    /// An argument or a local file is wrong.
+    #[error("{0}")]
+    Input(String),
+    /// A local file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Unreachable { .. } | ClientError::Foreign { .. } => Exit::Unavailable,
+            ClientError::Problem(problem) => problem.exit(),
+            ClientError::NoToken(..) => Exit::Denied,
+            ClientError::Input(_) => Exit::Usage,
+            ClientError::File { .. } | ClientError::Output(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// An `application/problem+json` document.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    pub(crate) status: u16,
+    pub(crate) code: String,
+    title: String,
+    detail: String,
+    request_id: String,
+    script: Option<String>,
+    line: Option<u32>,
+    column: Option<u32>,
+    source_line: Option<String>,
+    fuel_used: Option<u64>,
+    /// The lines that a failed invocation logged.
+    pub(crate) logs: Vec<LogLine>,
+}
+
+/// A line of a log, in a problem or an answer.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) level: String,
+    pub(crate) message: String,
+}
+
+impl Problem {
+    /// What to show: what is wrong, where, and by which id the server's log knows it.
+    pub(crate) fn render(&self) -> String {
+        let what = if self.detail.is_empty() { &self.title } else { &self.detail };
+        let mut text = STRONG.paint(printable(what));
+        if let Some(excerpt) = self.excerpt() {
+            text.push_str(&excerpt);
+        }
+        let mut facts = vec![format!("code: {}", printable(&self.code))];
+        if let Some(fuel) = self.fuel_used {
+            facts.push(format!("fuel used: {fuel}"));
+        }
+        if !self.request_id.is_empty() {
+            facts.push(format!("request: {}", printable(&self.request_id)));
+        }
+        format!("{text}\n{} {}", GUTTER.paint("  ="), facts.join(", "))
+    }
+
+    /// The line of source with a caret below it, as rustc shows it.
+    fn excerpt(&self) -> Option<String> {
+        let (script, line) = (self.script.as_deref()?, self.line?);
+        let column = self.column.filter(|column| *column > 0);
+        let place = column.map_or_else(|| format!("{line}"), |column| format!("{line}:{column}"));
+        let place = format!("{}.rhai:{place}", printable(script));
+        let number = line.to_string();
+        let margin = " ".repeat(number.len());
+        let mut text = format!("\n{margin}{} {place}", GUTTER.paint("-->"));
+        let source = self.source_line.as_deref().filter(|source| !source.is_empty());
+        if let Some(source) = source {
+            let bar = GUTTER.paint("|");
+            let shown = printable(source);
+            text.push_str(&format!("\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number)));
+            if let Some(column) = column {
+                // Tabs stay tabs, so that the caret stands below its character at any tab width.
+                let before = source.chars().take(column as usize - 1);
+                let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+                text.push_str(&format!("\n{margin} {bar} {pad}{}", crate::terminal::ERROR.paint("^")));
+            }
+        }
+        Some(text)
+    }
+
+    fn exit(&self) -> Exit {
+        match self.status {
+            401 | 403 => Exit::Denied,
+            404 => Exit::NotFound,
+            429 | 503 => Exit::Unavailable,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn a_compile_error_shows_its_line() {
+        let problem: Problem = serde_json::from_str(
+            r#"{"status":422,"code":"compile_error","detail":"Expecting ')'","request_id":"0197",
+                "script":"greet","line":12,"column":3,"source_line":"\tf(1"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            plain(&problem.render()),
+            "Expecting ')'\n  --> greet.rhai:12:3\n   |\n12 | \tf(1\n   | \t ^\n  = code: compile_error, request: 0197"
+        );
+        assert_eq!(Failure::from(ClientError::Problem(Box::new(problem))).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn a_problem_without_a_place_is_one_line_and_its_facts() {
+        let problem: Problem =
+            serde_json::from_str(r#"{"status":404,"code":"app_not_found","title":"Not found","request_id":"1"}"#).unwrap();
+        assert_eq!(plain(&problem.render()), "Not found\n  = code: app_not_found, request: 1");
+        assert_eq!(Failure::from(ClientError::Problem(Box::new(problem))).exit, Exit::NotFound);
+    }
+}

@@ -1,0 +1,219 @@
+//! An app as a folder: `picloud.toml` and its `*.rhai` files.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName};
+use serde::{Deserialize, Serialize};
+
+use super::error::ClientError;
+
+/// The file that describes an app.
+pub(super) const MANIFEST: &str = "picloud.toml";
+
+/// The largest source that is read; the server's own limit is lower.
+const MAX_SOURCE: u64 = 16 << 20;
+
+/// How deep folders may be nested; a script's name has 64 characters.
+const MAX_DEPTH: usize = 32;
+
+/// `picloud.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Manifest {
+    /// The app's name.
+    pub(super) name: Option<AppName>,
+    /// Its routes. Without any, each script answers at its own name.
+    #[serde(default)]
+    pub(super) routes: Vec<ManifestRoute>,
+    /// Its limits; those that are left out stay as they are.
+    pub(super) limits: Option<LimitsPatch>,
+}
+
+/// `[[routes]]` of `picloud.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManifestRoute {
+    path: String,
+    script: ScriptName,
+    method: Option<String>,
+    #[serde(default)]
+    methods: Vec<String>,
+}
+
+/// A route as the API takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct BundleRoute {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) methods: Vec<&'static str>,
+    pub(super) path: String,
+    pub(super) script: ScriptName,
+}
+
+/// A folder, read.
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) manifest: Manifest,
+    pub(super) scripts: BTreeMap<ScriptName, String>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a folder; `None` where it has none.
+    pub(super) fn read(folder: &Path) -> Result<Option<Self>, ClientError> {
+        let path = folder.join(MANIFEST);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
+        let manifest = toml::from_str(&text)
+            .map_err(|error| ClientError::Input(format!("{}: {error}", path.display())))?;
+        Ok(Some(manifest))
+    }
+}
+
+impl ManifestRoute {
+    /// The route as the API takes it, checked here so that an error names the file.
+    fn checked(&self) -> Result<BundleRoute, String> {
+        let path = self.path.parse::<RoutePattern>().map_err(|error| error.to_string())?;
+        let names = self.method.iter().chain(&self.methods);
+        let methods: Result<Vec<_>, _> = names.map(|name| name.to_uppercase().parse::<Method>()).collect();
+        let methods = methods?.into_iter().map(Method::as_str).collect();
+        Ok(BundleRoute { methods, path: path.to_string(), script: self.script.clone() })
+    }
+}
+
+impl Project {
+    /// Reads a folder. Names that start with a dot, and folders without scripts, are left out.
+    pub(super) fn read(folder: &Path) -> Result<Self, ClientError> {
+        let manifest = Manifest::read(folder)?.unwrap_or_default();
+        let mut scripts = BTreeMap::new();
+        collect(folder, &mut Vec::new(), &mut scripts)?;
+        if scripts.is_empty() {
+            return Err(ClientError::Input(format!("{} has no *.rhai files", folder.display())));
+        }
+        Ok(Self { manifest, scripts })
+    }
+
+    /// Its routes as the API takes them.
+    pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
+        let checked = self.manifest.routes.iter().map(|route| {
+            if !self.scripts.contains_key(&route.script) {
+                return Err(format!("the route {} names the script {}, which has no file", route.path, route.script));
+            }
+            route.checked()
+        });
+        checked.collect::<Result<_, _>>().map_err(|problem| ClientError::Input(format!("{MANIFEST}: {problem}")))
+    }
+}
+
+/// The name that a script file has: its path in the app's folder, without `.rhai`.
+pub(super) fn script_name(parts: &[String], file: &Path) -> Result<ScriptName, ClientError> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = parts.iter().map(String::as_str).chain([stem]).collect::<Vec<_>>().join("/");
+    ScriptName::new(name).map_err(|error| ClientError::Input(format!("{}: {error}; rename the file", file.display())))
+}
+
+/// Reads one script.
+pub(super) fn read_source(path: &Path) -> Result<String, ClientError> {
+    let metadata = fs::metadata(path).map_err(file_error(path))?;
+    if metadata.len() > MAX_SOURCE {
+        let problem = format!("{} is {} bytes long, which is no script", path.display(), metadata.len());
+        return Err(ClientError::Input(problem));
+    }
+    let bytes = fs::read(path).map_err(file_error(path))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        ClientError::Input(format!("{} is not UTF-8 text (byte {at})", path.display()))
+    })
+}
+
+fn collect(
+    folder: &Path,
+    parts: &mut Vec<String>,
+    scripts: &mut BTreeMap<ScriptName, String>,
+) -> Result<(), ClientError> {
+    if parts.len() > MAX_DEPTH {
+        return Err(ClientError::Input(format!("{} is nested too deeply", folder.display())));
+    }
+    for path in sorted_entries(folder)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
+        else {
+            continue;
+        };
+        let kind = fs::symlink_metadata(&path).map_err(file_error(&path))?;
+        if kind.is_dir() {
+            parts.push(name.to_owned());
+            collect(&path, parts, scripts)?;
+            parts.pop();
+        } else if path.extension().is_some_and(|extension| extension == "rhai") {
+            scripts.insert(script_name(parts, &path)?, read_source(&path)?);
+        }
+    }
+    Ok(())
+}
+
+fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, ClientError> {
+    let entries = fs::read_dir(folder).map_err(file_error(folder))?;
+    let paths: io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(file_error(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClientError {
+    let path = path.display().to_string();
+    move |source| ClientError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = temp.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        temp
+    }
+
+    #[test]
+    fn subfolders_give_names_with_slashes() {
+        let temp = folder(&[
+            (MANIFEST, "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\n"),
+            ("hello.rhai", "1"),
+            ("api/users.rhai", "2"),
+            (".git/x.rhai", "3"),
+            ("notes.txt", "4"),
+        ]);
+        let project = Project::read(temp.path()).unwrap();
+        let names: Vec<_> = project.scripts.keys().map(ScriptName::as_str).collect();
+        assert_eq!(names, ["api/users", "hello"]);
+        let routes = project.routes().unwrap();
+        assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_what_is_allowed() {
+        let refused = |files: &[(&str, &str)]| {
+            let temp = folder(files);
+            Project::read(temp.path()).and_then(|project| project.routes()).unwrap_err().to_string()
+        };
+        assert!(refused(&[("a.txt", "")]).contains("no *.rhai files"));
+        assert!(refused(&[("a b.rhai", "")]).contains("allowed are"));
+        assert!(refused(&[(MANIFEST, "nam = 'x'"), ("a.rhai", "")]).contains("unknown field `nam`"));
+        assert!(refused(&[(MANIFEST, "name = 'X'"), ("a.rhai", "")]).contains("app name contains 'X'"));
+        let route = "[[routes]]\npath = '/x'\nscript = 'b'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("which has no file"));
+        let route = "[[routes]]\npath = 'x'\nscript = 'a'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("must start with /"));
+        let route = "[[routes]]\npath = '/x'\nscript = 'a'\nmethod = 'TRACE'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are GET"));
+    }
+}

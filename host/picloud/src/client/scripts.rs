@@ -1,0 +1,188 @@
+//! Scripts and their versions.
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::json;
+use ureq::http::Method;
+
+use super::{
+    AppArgs, CommonArgs,
+    api::{Api, Payload, segment, with_query},
+    apps::short_time,
+    error::ClientError,
+    pages::Items,
+    session::print_json,
+};
+use crate::terminal::{self, Table};
+
+/// `picloud list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The script
+    script: String,
+    /// Number of a version [default: the active one]
+    #[arg(long, value_name = "NUMBER")]
+    version: Option<u32>,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The script
+    script: String,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud versions`.
+#[derive(Debug, Args)]
+pub(crate) struct VersionsArgs {
+    /// The script
+    script: String,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud rollback hello --to 3\n  picloud rollback hello          (to the version before)")]
+pub(crate) struct RollbackArgs {
+    /// The script
+    script: String,
+    /// Number of the version to go back to [default: the one before the active one]
+    #[arg(long, value_name = "NUMBER")]
+    to: Option<i32>,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct Script {
+    name: String,
+    version: i32,
+    url: String,
+    size: u64,
+    updated_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    version: i32,
+    active: bool,
+    sha256: String,
+    size: u64,
+    created_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Source {
+    source: String,
+}
+
+/// Lists the scripts of an app.
+pub(super) fn list(args: &ListArgs) -> Result<(), ClientError> {
+    let path = args.app.path("/scripts")?;
+    let api = Api::connect(&args.common.connection)?;
+    let items = Items::fetch(&api, &path, &[], None)?;
+    if args.common.json {
+        return print_json(&items.json());
+    }
+    let mut table = Table::new(&["SCRIPT", "VERSION", "BYTES", "UPDATED", "ADDRESS"]);
+    for script in items.read::<Script>(&api)? {
+        let (version, size) = (script.version.to_string(), script.size.to_string());
+        table.row([script.name, version, size, short_time(&script.updated_at), script.url]);
+    }
+    table.print("no scripts yet; `picloud deploy FILE.rhai` uploads one")?;
+    Ok(())
+}
+
+/// Prints the source of a script.
+pub(super) fn show(args: &ShowArgs) -> Result<(), ClientError> {
+    let version = args.version.map(|version| version.to_string());
+    let path = with_query(&script_path(&args.app, &args.script, "")?, &[("version", version)]);
+    let api = Api::connect(&args.common.connection)?;
+    let answer = api.get(&path)?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let source: Source = api.read(&answer)?;
+    terminal::line(source.source.trim_end_matches('\n'))?;
+    Ok(())
+}
+
+/// Deletes a script.
+pub(super) fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
+    let path = script_path(&args.app, &args.script, "")?;
+    let api = Api::connect(&args.common.connection)?;
+    api.call(Method::DELETE, &path, Payload::None)?;
+    terminal::note(format_args!("deleted the script {}", terminal::printable(&args.script)));
+    Ok(())
+}
+
+/// Lists the versions of a script, the newest first.
+pub(super) fn versions(args: &VersionsArgs) -> Result<(), ClientError> {
+    let path = script_path(&args.app, &args.script, "/versions")?;
+    let api = Api::connect(&args.common.connection)?;
+    let items = Items::fetch(&api, &path, &[], None)?;
+    if args.common.json {
+        return print_json(&items.json());
+    }
+    let mut table = Table::new(&["VERSION", "STATE", "BYTES", "UPLOADED", "SHA-256"]);
+    for version in items.read::<Version>(&api)? {
+        let state = if version.active { "active" } else { "" };
+        let hash: String = version.sha256.chars().take(12).collect();
+        let (number, size) = (version.version.to_string(), version.size.to_string());
+        table.row([number, state.to_owned(), size, short_time(&version.created_at), hash]);
+    }
+    table.print("no versions")?;
+    Ok(())
+}
+
+/// Makes an earlier version the active one.
+pub(super) fn rollback(args: &RollbackArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common.connection)?;
+    let to = match args.to {
+        Some(version) => version,
+        None => version_before(&api, args)?,
+    };
+    let path = script_path(&args.app, &args.script, "/rollback")?;
+    let answer = api.call(Method::POST, &path, Payload::Json(&json!({ "version": to })))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let script: Script = api.read(&answer)?;
+    terminal::line(format_args!("{} is at version {} again: {}", script.name, script.version, script.url))?;
+    Ok(())
+}
+
+fn version_before(api: &Api, args: &RollbackArgs) -> Result<i32, ClientError> {
+    let items = Items::fetch(api, &script_path(&args.app, &args.script, "/versions")?, &[], None)?;
+    let versions: Vec<Version> = items.read(api)?;
+    let active = versions.iter().find(|version| version.active).map(|version| version.version);
+    let earlier = versions.iter().map(|version| version.version).filter(|version| Some(*version) < active);
+    earlier.max().ok_or_else(|| ClientError::Input(format!("{} has no earlier version", args.script)))
+}
+
+/// The path of something of a script in the API.
+pub(super) fn script_path(app: &AppArgs, script: &str, rest: &str) -> Result<String, ClientError> {
+    app.path(&format!("/scripts/{}{rest}", segment(script)))
+}
