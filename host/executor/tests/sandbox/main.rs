@@ -2,6 +2,7 @@
 //! `cargo xtask guest` must have been run.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod corpus;
 mod gates;
 mod images;
 mod isolation;
