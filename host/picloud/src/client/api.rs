@@ -120,7 +120,8 @@ impl Api {
     pub(super) fn stream(&self, path: &str) -> Result<BufReader<impl Read + use<>>, ClientError> {
         let mut response = self.send(Method::GET, path, Payload::None, None)?;
         if !response.status().is_success() {
-            let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().unwrap_or_default();
+            let text =
+                response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().unwrap_or_default();
             return Err(self.refused(&response, &text));
         }
         Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
@@ -171,7 +172,8 @@ impl Api {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> ClientError {
-        let refused = matches!(error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
+        let refused =
+            matches!(error, ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
         let hint = if refused && is_this_machine(&self.url) {
             "\nIs the server running? `picloud serve` starts it; --url or PICLOUD_URL names another one"
         } else {
@@ -215,7 +217,9 @@ fn encode(text: &str) -> String {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
-            encoded.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
+            encoded.extend(
+                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+            );
         }
     }
     encoded

@@ -56,7 +56,9 @@ pub(crate) struct DeleteArgs {
 
 /// `picloud app limits`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set fuel=50000000 --set wall_ms=2000")]
+#[command(
+    after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set fuel=50000000 --set wall_ms=2000"
+)]
 pub(crate) struct LimitsArgs {
     /// Its name
     #[arg(value_name = "APP", value_parser = app_name)]

@@ -80,12 +80,17 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
 
 fn deploy_file(args: &DeployArgs) -> Result<(), ClientError> {
     if args.path.extension().is_none_or(|extension| extension != "rhai") && args.name.is_none() {
-        let problem = format!("{} is neither a folder nor a .rhai file; --name says what to call it", args.path.display());
+        let problem = format!(
+            "{} is neither a folder nor a .rhai file; --name says what to call it",
+            args.path.display()
+        );
         return Err(ClientError::Input(problem));
     }
     let source = read_source(&args.path)?;
     let name = match &args.name {
-        Some(name) => ScriptName::new(name.as_str()).map_err(|error| ClientError::Input(error.to_string()))?,
+        Some(name) => {
+            ScriptName::new(name.as_str()).map_err(|error| ClientError::Input(error.to_string()))?
+        }
         None => script_name(&[], &args.path)?,
     };
     let app = match &args.app.app {
@@ -110,7 +115,9 @@ fn app_beside(script: &Path) -> Result<Option<AppName>, ClientError> {
 
 fn deploy_folder(args: &DeployArgs) -> Result<(), ClientError> {
     if args.name.is_some() {
-        return Err(ClientError::Input("--name is for a single script; those of a folder are named by their files".into()));
+        return Err(ClientError::Input(
+            "--name is for a single script; those of a folder are named by their files".into(),
+        ));
     }
     let has_manifest = Manifest::read(&args.path)?.is_some();
     let project = Project::read(&args.path)?;

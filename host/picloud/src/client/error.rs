@@ -169,8 +169,10 @@ mod tests {
 
     #[test]
     fn a_problem_without_a_place_is_one_line_and_its_facts() {
-        let problem: Problem =
-            serde_json::from_str(r#"{"status":404,"code":"app_not_found","title":"Not found","request_id":"1"}"#).unwrap();
+        let problem: Problem = serde_json::from_str(
+            r#"{"status":404,"code":"app_not_found","title":"Not found","request_id":"1"}"#,
+        )
+        .unwrap();
         assert_eq!(plain(&problem.render()), "Not found\n  = code: app_not_found, request: 1");
         assert_eq!(Failure::from(ClientError::Problem(Box::new(problem))).exit, Exit::NotFound);
     }

@@ -3,12 +3,21 @@
 use clap::Args;
 use serde::Deserialize;
 
-use super::{AppArgs, CommonArgs, api::{Api, segment}, apps::short_time, error::{ClientError, LogLine}, pages::Items, session::print_json};
+use super::{
+    AppArgs, CommonArgs,
+    api::{Api, segment},
+    apps::short_time,
+    error::{ClientError, LogLine},
+    pages::Items,
+    session::print_json,
+};
 use crate::terminal::{self, Table};
 
 /// `picloud executions`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --json   (one of them, with its logs)")]
+#[command(
+    after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --json   (one of them, with its logs)"
+)]
 pub(crate) struct ExecutionsArgs {
     /// Id of one invocation, to show all that is known of it
     id: Option<String>,

@@ -19,7 +19,9 @@ use crate::terminal::{self, DIM, ERROR, WARNING, printable};
 
 /// `picloud invoke`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud invoke hello '{\"name\":\"bob\"}' --app demo\n  picloud invoke hello @event.json\n  echo '[1,2]' | picloud invoke sum -")]
+#[command(
+    after_help = "Examples:\n  picloud invoke hello '{\"name\":\"bob\"}' --app demo\n  picloud invoke hello @event.json\n  echo '[1,2]' | picloud invoke sum -"
+)]
 pub(crate) struct InvokeArgs {
     /// The script
     script: String,
@@ -102,6 +104,8 @@ pub(super) fn read_json(argument: &str) -> Result<Box<RawValue>, ClientError> {
         None => (argument.to_owned(), "the argument"),
     };
     RawValue::from_string(text).map_err(|error| {
-        ClientError::Input(format!("{source} is not JSON: {error}; a text needs quotes of its own: '\"text\"'"))
+        ClientError::Input(format!(
+            "{source} is not JSON: {error}; a text needs quotes of its own: '\"text\"'"
+        ))
     })
 }

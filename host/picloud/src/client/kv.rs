@@ -44,7 +44,9 @@ pub(crate) struct EntryArgs {
 
 /// `picloud kv set`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud kv set users bob '{\"age\":42}'\n  picloud kv set notes today @note.json --ttl 3600")]
+#[command(
+    after_help = "Examples:\n  picloud kv set users bob '{\"age\":42}'\n  picloud kv set notes today @note.json --ttl 3600"
+)]
 pub(crate) struct SetArgs {
     /// The collection
     collection: String,

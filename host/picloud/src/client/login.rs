@@ -36,9 +36,12 @@ impl Logins {
 
     fn read(path: PathBuf) -> Result<Self, ClientError> {
         let tokens = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| ClientError::Input(format!("{}: {error}; remove the file and log in again", path.display())))?,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                ClientError::Input(format!("{}: {error}; remove the file and log in again", path.display()))
+            })?,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
                 BTreeMap::new()
             }
             Err(error) => return Err(file_error(&path)(error)),
@@ -90,7 +93,9 @@ pub(super) fn owner_token(url: &str, data_dir: &Path) -> Result<Option<String>, 
     let path = data_dir.join(OWNER_TOKEN);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(None)
+        }
         Err(error) => Err(file_error(&path)(error)),
     }
 }

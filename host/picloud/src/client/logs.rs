@@ -5,7 +5,15 @@ use std::{io::BufRead, thread, time::Duration};
 use clap::Args;
 use serde::Deserialize;
 
-use super::{AppArgs, CommonArgs, api::{Api, with_query}, apps::short_time, error::ClientError, invoke::level, pages::Items, session::print_json};
+use super::{
+    AppArgs, CommonArgs,
+    api::{Api, with_query},
+    apps::short_time,
+    error::ClientError,
+    invoke::level,
+    pages::Items,
+    session::print_json,
+};
 use crate::terminal::{self, DIM, printable};
 
 /// `picloud logs`.

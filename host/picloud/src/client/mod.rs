@@ -25,8 +25,8 @@ use std::{
 use clap::{Args, Subcommand};
 use picloud_core::AppName;
 
-use self::{api::segment, error::ClientError, project::Manifest};
 pub(crate) use self::session::{Readiness, readiness};
+use self::{api::segment, error::ClientError, project::Manifest};
 use crate::{
     config::{DataDirArgs, parse_address, reachable},
     exit::Failure,
@@ -155,7 +155,10 @@ impl AppArgs {
         }
         let manifest = Manifest::read(Path::new("."))?;
         manifest.and_then(|manifest| manifest.name).ok_or_else(|| {
-            ClientError::Input("which app? name it with --app or PICLOUD_APP, or run this in a folder with a picloud.toml".into())
+            ClientError::Input(
+                "which app? name it with --app or PICLOUD_APP, or run this in a folder with a picloud.toml"
+                    .into(),
+            )
         })
     }
 
@@ -176,7 +179,8 @@ fn app_name(text: &str) -> Result<AppName, String> {
 fn server_url(text: &str) -> Result<String, String> {
     let url = text.trim();
     let uri: Option<ureq::http::Uri> = url.parse().ok();
-    let known = |uri: &ureq::http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+    let known =
+        |uri: &ureq::http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
     if uri.as_ref().is_some_and(known) {
         Ok(url.to_owned())
     } else {

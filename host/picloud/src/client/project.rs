@@ -102,11 +102,16 @@ impl Project {
     pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
         let checked = self.manifest.routes.iter().map(|route| {
             if !self.scripts.contains_key(&route.script) {
-                return Err(format!("the route {} names the script {}, which has no file", route.path, route.script));
+                return Err(format!(
+                    "the route {} names the script {}, which has no file",
+                    route.path, route.script
+                ));
             }
             route.checked()
         });
-        checked.collect::<Result<_, _>>().map_err(|problem| ClientError::Input(format!("{MANIFEST}: {problem}")))
+        checked
+            .collect::<Result<_, _>>()
+            .map_err(|problem| ClientError::Input(format!("{MANIFEST}: {problem}")))
     }
 }
 
@@ -114,7 +119,8 @@ impl Project {
 pub(super) fn script_name(parts: &[String], file: &Path) -> Result<ScriptName, ClientError> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = parts.iter().map(String::as_str).chain([stem]).collect::<Vec<_>>().join("/");
-    ScriptName::new(name).map_err(|error| ClientError::Input(format!("{}: {error}; rename the file", file.display())))
+    ScriptName::new(name)
+        .map_err(|error| ClientError::Input(format!("{}: {error}; rename the file", file.display())))
 }
 
 /// Reads one script.
@@ -140,7 +146,8 @@ fn collect(
         return Err(ClientError::Input(format!("{} is nested too deeply", folder.display())));
     }
     for path in sorted_entries(folder)? {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
+        let Some(name) =
+            path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
         else {
             continue;
         };

@@ -62,7 +62,9 @@ pub(crate) struct VersionsArgs {
 
 /// `picloud rollback`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud rollback hello --to 3\n  picloud rollback hello          (to the version before)")]
+#[command(
+    after_help = "Examples:\n  picloud rollback hello --to 3\n  picloud rollback hello          (to the version before)"
+)]
 pub(crate) struct RollbackArgs {
     /// The script
     script: String,

@@ -64,7 +64,12 @@ pub(super) fn login(args: LoginArgs) -> Result<(), ClientError> {
     let who: WhoAmI = api.read(&answer)?;
     let mut logins = Logins::load()?;
     let path = logins.save(api.url(), &token)?.display().to_string();
-    terminal::line(format_args!("signed in to {} as {} ({}); saved in {path}", api.url(), who.name, who.role))?;
+    terminal::line(format_args!(
+        "signed in to {} as {} ({}); saved in {path}",
+        api.url(),
+        who.name,
+        who.role
+    ))?;
     Ok(())
 }
 

@@ -57,7 +57,9 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
     list(text, |part| {
         let address = part.parse::<IpAddr>().map(IpNet::from).ok();
         address.or_else(|| part.parse().ok()).ok_or_else(|| {
-            format!("{part:?} is neither an address nor a network; allowed are 127.0.0.1, 10.0.0.0/8, fd00::/8")
+            format!(
+                "{part:?} is neither an address nor a network; allowed are 127.0.0.1, 10.0.0.0/8, fd00::/8"
+            )
         })
     })
 }

@@ -41,10 +41,13 @@ impl Machine {
             open_files: getrlimit(Resource::Nofile).maximum,
         };
         if machine.memory_bytes.is_some_and(|bytes| bytes < LEAST_MEMORY) {
-            remarks.push("less than 1 GB of memory: lower PICLOUD_CONCURRENCY and PICLOUD_IMAGE_MEMORY_BYTES".into());
+            remarks.push(
+                "less than 1 GB of memory: lower PICLOUD_CONCURRENCY and PICLOUD_IMAGE_MEMORY_BYTES".into(),
+            );
         }
         if machine.open_files.is_some_and(|files| files < LEAST_FILES) {
-            remarks.push("few files may be open at once: raise the hard limit (LimitNOFILE, ulimit -Hn)".into());
+            remarks
+                .push("few files may be open at once: raise the hard limit (LimitNOFILE, ulimit -Hn)".into());
         }
         machine
     }
@@ -52,7 +55,8 @@ impl Machine {
     /// One line for people.
     pub(super) fn text(&self) -> String {
         let model = self.cpu_model.as_ref().map(|model| format!(" ({model})")).unwrap_or_default();
-        let memory = self.memory_bytes.map(|bytes| format!(", {} MiB of memory", bytes >> 20)).unwrap_or_default();
+        let memory =
+            self.memory_bytes.map(|bytes| format!(", {} MiB of memory", bytes >> 20)).unwrap_or_default();
         let bits = self.address_bits.map(|bits| format!(", {bits}-bit addresses")).unwrap_or_default();
         let files = self.open_files.map_or_else(|| "unbounded".to_owned(), |files| files.to_string());
         let (cpus, kernel, architecture) = (self.cpus, &self.kernel, self.architecture);

@@ -97,7 +97,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let report = Report::make(args);
     let shown = if args.json { report.print_json() } else { report.print() };
     match shown {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, error))
+        }
         _ if report.problems.is_empty() => Ok(()),
         _ => Err(Failure::new(Exit::CannotStart, "")),
     }
@@ -213,7 +215,8 @@ impl DataDirReport {
             (false, false) => "cannot be made",
         };
         let database = self.database_version.as_ref();
-        let database = database.map(|version| format!(", database of PostgreSQL {version}")).unwrap_or_default();
+        let database =
+            database.map(|version| format!(", database of PostgreSQL {version}")).unwrap_or_default();
         format!("{} ({state}{database})", self.path)
     }
 }
@@ -227,7 +230,8 @@ impl GuestReport {
             }
             None => {
                 problems.push(
-                    "this program was built without the guest: run `cargo xtask guest` and build it again".into(),
+                    "this program was built without the guest: run `cargo xtask guest` and build it again"
+                        .into(),
                 );
                 Self { embedded: false, sha256: None, bytes: None }
             }

@@ -54,22 +54,30 @@ impl Database {
             Ok(()) => Ok(database),
             Err(error) => {
                 database.close().await;
-                Err(Failure::new(Exit::CannotStart, format_args!("the schema cannot be brought up to date: {error}")))
+                Err(Failure::new(
+                    Exit::CannotStart,
+                    format_args!("the schema cannot be brought up to date: {error}"),
+                ))
             }
         }
     }
 
     async fn connect(args: &DatabaseArgs, data: &HeldDataDir) -> Result<Self, Failure> {
         let Some(url) = &args.database_url else {
-            let options =
-                PostgresOptions { programs: args.postgres_bin.clone(), connections: args.database_connections };
+            let options = PostgresOptions {
+                programs: args.postgres_bin.clone(),
+                connections: args.database_connections,
+            };
             let embedded = EmbeddedPostgres::start(&data.folder, &options).await?;
             tracing::info!(version = embedded.version(), "PostgreSQL runs");
             return match Store::connect(store_config(args, socket_address(embedded.socket_folder()))).await {
                 Ok(store) => Ok(Self { store, embedded: Some(embedded) }),
                 Err(error) => {
                     embedded.stop().await;
-                    Err(Failure::new(Exit::CannotStart, format_args!("cannot connect to PostgreSQL: {error}")))
+                    Err(Failure::new(
+                        Exit::CannotStart,
+                        format_args!("cannot connect to PostgreSQL: {error}"),
+                    ))
                 }
             };
         };
@@ -109,7 +117,9 @@ impl Borrowed {
             Ok(data) => Ok(Self::Started(Database::open(args, &data).await?, data)),
             Err(failure) => {
                 let folder = DataDir::open(&args.data.path())?;
-                let Some(socket) = postgres::existing_socket_folder(folder.path()) else { return Err(failure) };
+                let Some(socket) = postgres::existing_socket_folder(folder.path()) else {
+                    return Err(failure);
+                };
                 let store = Store::connect(store_config(args, socket_address(&socket))).await;
                 let store = store.map_err(|error| {
                     Failure::new(Exit::Unavailable, format_args!("the running server's PostgreSQL: {error}"))
@@ -150,7 +160,9 @@ fn store_config(args: &DatabaseArgs, address: DatabaseAddress) -> StoreConfig {
 
 fn outside_failure(error: &StoreError) -> Failure {
     match error {
-        StoreError::Invalid(_) => Failure::new(Exit::Usage, format_args!("DATABASE_URL cannot be used: {error}")),
+        StoreError::Invalid(_) => {
+            Failure::new(Exit::Usage, format_args!("DATABASE_URL cannot be used: {error}"))
+        }
         _ => Failure::new(Exit::CannotStart, format_args!("the server of DATABASE_URL: {error}")),
     }
 }

@@ -93,8 +93,10 @@ pub(crate) fn precompile(args: &PrecompileArgs) -> Result<(), Failure> {
 }
 
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
-    let built = Builder::new_multi_thread().worker_threads(threads).thread_name("picloud").enable_all().build();
-    built.map_err(|error| Failure::new(Exit::CannotStart, format_args!("the runtime does not start: {error}")))
+    let built =
+        Builder::new_multi_thread().worker_threads(threads).thread_name("picloud").enable_all().build();
+    built
+        .map_err(|error| Failure::new(Exit::CannotStart, format_args!("the runtime does not start: {error}")))
 }
 
 /// Raises the soft limit of open files to the hard one: each mapped image and each connection is one.
@@ -102,7 +104,8 @@ fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(OPEN_FILES);
     if limit.current.is_some_and(|current| current < wanted)
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
+        && let Err(error) =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
     {
         tracing::warn!(%error, "cannot raise the number of open files");
     }
