@@ -44,7 +44,7 @@ pub(super) fn run(bench: &Bench, server: &Running, duration: Duration) -> Result
     let mut wrk = Command::new("taskset");
     wrk.args(["-c", &OTHER_CORE.to_string(), "wrk", "-t1", &format!("-c{CONNECTIONS}")])
         .arg(format!("-d{}s", duration.as_secs()))
-        .args(["-H", &format!("host: {}", picloud::HOST), "-s"])
+        .args(["-H", &format!("Host: {}", picloud::HOST), "-s"])
         .arg(&script)
         .arg(format!("http://{}/hello", server.contender.address()));
     let output = process::capture(&mut wrk)?;

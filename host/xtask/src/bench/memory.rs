@@ -40,8 +40,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
     let mut ratios = Vec::new();
     for contender in Contender::ALL {
         let server = contender.start(bench, 1)?;
-        thread::sleep(Duration::from_secs(3));
-        let idle = Footprint::of(&server)?;
+        let idle = settled(&server)?;
         let most = most_under_load(bench, &server)?;
         println!("{:<8} idle {:.1} MiB, under load {:.1} MiB", contender.name(), mib(idle.own), mib(most));
         let database = if idle.database == 0 { "-".into() } else { format!("{:.1} MiB", mib(idle.database)) };
@@ -80,6 +79,12 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
     })
 }
 
+/// The footprint once everything that belongs to the start is done.
+fn settled(server: &Running) -> Result<Footprint> {
+    thread::sleep(Duration::from_secs(3));
+    Footprint::of(server)
+}
+
 fn most_under_load(bench: &Bench, server: &Running) -> Result<u64> {
     let duration = bench.effort.load;
     thread::scope(|scope| {
@@ -94,50 +99,37 @@ fn most_under_load(bench: &Bench, server: &Running) -> Result<u64> {
     })
 }
 
+/// A server with many scripts.
+struct Many {
+    /// Memory with one script, in bytes.
+    before: u64,
+    /// Memory with all of them, each called once.
+    after: u64,
+    /// How long each call took in the rounds after that, in microseconds.
+    micros: Vec<f64>,
+}
+
 /// Memory and latency with many scripts, and the line for the top of the document.
 fn many_scripts(bench: &Bench) -> Result<(Table, String)> {
     let count = bench.effort.scripts;
-    let names: Vec<String> = picloud::script_names(count).collect();
     let mut table = Table::new([
         "server with many scripts",
-        "before",
-        "after one call each",
-        "each",
+        "with one script",
+        "with all, each called once",
+        "for each",
         "p50 of all in turn",
         "p99",
     ]);
     let mut ratio = String::new();
     for contender in [Contender::PiCloud, Contender::Workerd] {
-        let server = contender.start(bench, count)?;
-        if contender == Contender::PiCloud {
-            let mut control = Control::connect()?;
-            for (number, name) in names.iter().enumerate().skip(1) {
-                control.upload(name, &picloud::script_source(number))?;
-            }
-        }
-        // What uploads left behind is no part of what the scripts hold.
-        drop(server);
-        let server = contender.start(bench, count)?;
-        thread::sleep(Duration::from_secs(3));
-        let before = Footprint::of(&server)?.own;
-        let mut connection = Connection::open(contender.address())?;
-        for name in &names {
-            picloud::call(&mut connection, name).with_context(|| contender.name())?;
-        }
-        let after = Footprint::of(&server)?.own;
-        let mut micros = Vec::new();
-        for name in names.iter().cycle().take(3 * count) {
-            let began = Instant::now();
-            picloud::call(&mut connection, name)?;
-            micros.push(began.elapsed().as_secs_f64() * 1e6);
-        }
-        let each = after.saturating_sub(before) as f64 / count as f64 / 1024.0;
-        let (p50, p99) = (percentile(&micros, 50), percentile(&micros, 99));
+        let many = with_many(bench, contender).with_context(|| contender.name())?;
+        let each = many.after.saturating_sub(many.before) as f64 / count as f64 / 1024.0;
+        let (p50, p99) = (percentile(&many.micros, 50), percentile(&many.micros, 99));
         println!("{:<8} {count} scripts: {each:.1} KiB each, p50 {p50:.0} us", contender.name());
         table.row([
             contender.name().to_owned(),
-            format!("{:.1} MiB", mib(before)),
-            format!("{:.1} MiB", mib(after)),
+            format!("{:.1} MiB", mib(many.before)),
+            format!("{:.1} MiB", mib(many.after)),
             format!("{each:.1} KiB"),
             format!("{p50:.0} us"),
             format!("{p99:.0} us"),
@@ -150,6 +142,35 @@ fn many_scripts(bench: &Bench) -> Result<(Table, String)> {
         }
     }
     Ok((table, ratio))
+}
+
+fn with_many(bench: &Bench, contender: Contender) -> Result<Many> {
+    let count = bench.effort.scripts;
+    let names: Vec<String> = picloud::script_names(count).collect();
+    let server = contender.start(bench, 1)?;
+    let before = settled(&server)?.own;
+    if contender == Contender::PiCloud {
+        let mut control = Control::connect()?;
+        for (number, name) in names.iter().enumerate().skip(1) {
+            control.upload(name, &picloud::script_source(number))?;
+        }
+    }
+    // A new start, since what uploads left behind is no part of what the scripts hold.
+    drop(server);
+    let server = contender.start(bench, count)?;
+    settled(&server)?;
+    let mut connection = Connection::open(contender.address())?;
+    for name in &names {
+        picloud::call(&mut connection, name)?;
+    }
+    let after = Footprint::of(&server)?.own;
+    let mut micros = Vec::new();
+    for name in names.iter().cycle().take(3 * count) {
+        let began = Instant::now();
+        picloud::call(&mut connection, name)?;
+        micros.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(Many { before, after, micros })
 }
 
 fn mib(bytes: u64) -> f64 {
