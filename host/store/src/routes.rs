@@ -1,7 +1,9 @@
 //! Routes: which script answers for which paths and methods of an app.
 
+use std::collections::BTreeSet;
+
 use picloud_core::{AppId, MethodSet, RouteId, RoutePattern, ScriptName};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
 use crate::{Store, StoreError, apps::lock_app, changes::notify, text::parse};
@@ -82,13 +84,7 @@ impl RouteAccess {
 impl Store {
     /// The routes of an app, oldest first.
     pub async fn routes(&self, app: AppId) -> Result<Vec<Route>, StoreError> {
-        let rows = sqlx::query_as!(
-            Row,
-            "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
-            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id",
-            app.as_uuid(),
-        );
-        rows.fetch_all(&self.pool).await?.into_iter().map(Route::try_from).collect()
+        all(&self.pool, app).await
     }
 
     /// A route by its id.
@@ -106,17 +102,9 @@ impl Store {
     /// Makes a route, or replaces the one with the same paths and methods: putting it twice is as good as
     /// once. [`StoreError::AlreadyExists`] if another route of the same paths shares some of the methods.
     pub async fn put_route(&self, app: AppId, route: &NewRoute) -> Result<PutRoute, StoreError> {
-        if route.methods == MethodSet::default() {
-            return Err(StoreError::Invalid("a route needs at least one method".into()));
-        }
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
-        let script = script_id(&mut transaction, app, &route.script).await?;
-        let put = match same_paths(&mut transaction, app, route).await? {
-            SamePaths::Free => PutRoute::Created(insert(&mut transaction, app, script, route).await?),
-            SamePaths::Same(id) => PutRoute::Replaced(update(&mut transaction, id, script, route).await?),
-            SamePaths::Overlap => return Err(StoreError::AlreadyExists { what: "route" }),
-        };
+        let put = put(&mut transaction, app, route).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         Ok(put)
@@ -125,14 +113,67 @@ impl Store {
     /// Removes a route.
     pub async fn delete_route(&self, app: AppId, id: RouteId) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let deleted =
-            sqlx::query!("DELETE FROM routes WHERE app_id = $1 AND id = $2", app.as_uuid(), id.as_uuid());
-        if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
-            return Err(StoreError::NotFound { what: "route" });
-        }
+        remove(&mut *transaction, app, id).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// Makes a route, or replaces the one with the same paths and methods, under the app's lock.
+async fn put(connection: &mut PgConnection, app: AppId, route: &NewRoute) -> Result<PutRoute, StoreError> {
+    if route.methods == MethodSet::default() {
+        return Err(StoreError::Invalid("a route needs at least one method".into()));
+    }
+    let script = script_id(connection, app, &route.script).await?;
+    match same_paths(connection, app, route).await? {
+        SamePaths::Free => Ok(PutRoute::Created(insert(connection, app, script, route).await?)),
+        SamePaths::Same(id) => Ok(PutRoute::Replaced(update(connection, id, script, route).await?)),
+        SamePaths::Overlap => Err(StoreError::AlreadyExists { what: "route" }),
+    }
+}
+
+/// Makes `routes` all routes of an app, under its lock. A route that has the methods and the pattern of one
+/// that is there keeps its id.
+pub(crate) async fn replace_routes(
+    connection: &mut PgConnection,
+    app: AppId,
+    routes: &[NewRoute],
+) -> Result<(), StoreError> {
+    let present = all(&mut *connection, app).await?;
+    let is_wanted = |present: &Route| {
+        routes.iter().any(|route| route.methods == present.methods && route.pattern == present.pattern)
+    };
+    // What goes must go first: it may share methods with what comes.
+    for gone in present.iter().filter(|route| !is_wanted(route)) {
+        remove(&mut *connection, app, gone.id).await?;
+    }
+    let mut put_ids = BTreeSet::new();
+    for route in routes {
+        let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, route).await?;
+        if !put_ids.insert(put.id) {
+            return Err(StoreError::AlreadyExists { what: "route" });
+        }
+    }
+    Ok(())
+}
+
+async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Route>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
+            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id",
+        app.as_uuid(),
+    );
+    rows.fetch_all(connection).await?.into_iter().map(Route::try_from).collect()
+}
+
+async fn remove(connection: impl PgExecutor<'_>, app: AppId, id: RouteId) -> Result<(), StoreError> {
+    let deleted =
+        sqlx::query!("DELETE FROM routes WHERE app_id = $1 AND id = $2", app.as_uuid(), id.as_uuid());
+    match deleted.execute(connection).await?.rows_affected() {
+        0 => Err(StoreError::NotFound { what: "route" }),
+        _ => Ok(()),
     }
 }
 

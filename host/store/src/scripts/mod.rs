@@ -1,5 +1,6 @@
 //! Scripts, their versions and the libraries that a version pins.
 
+mod bundle;
 mod put;
 mod sources;
 mod versions;
@@ -14,6 +15,7 @@ use crate::{
     text::{digest, parse},
 };
 
+pub use bundle::BundleVersion;
 pub use put::{NewVersion, PutVersion, VersionCondition};
 pub use sources::{LibrarySource, ScriptSource};
 pub use versions::Activation;

@@ -71,42 +71,81 @@ impl Store {
         version: &NewVersion,
         condition: VersionCondition,
     ) -> Result<PutVersion, StoreError> {
-        if version.source.contains('\0') {
-            return Err(StoreError::Invalid(
-                "the source contains U+0000, which cannot be stored; write \\u{0} in a string instead".into(),
-            ));
-        }
         let mut transaction = self.pool.begin().await?;
         // Uploads of one app take turns, so that a library cannot be deleted while a version pins it.
         lock_app(&mut transaction, app).await?;
-        let current = current(&mut transaction, app, &version.name).await?;
-        let holds = match condition {
-            VersionCondition::None => true,
-            VersionCondition::Absent => current.is_none(),
-            VersionCondition::Active(number) => current.as_ref().is_some_and(|now| now.number == number),
-        };
-        if !holds {
-            return Err(StoreError::Conflict);
-        }
-        let unchanged = current.as_ref().is_some_and(|current| current.is_same(version));
-        if !unchanged {
-            let (script, number) = next_number(&mut transaction, app, &version.name).await?;
-            let id = insert(&mut transaction, app, script, number, version).await?;
-            activate(&mut transaction, script, id, version.created_by).await?;
-            prune(&mut transaction, script, number).await?;
+        let put = put(&mut transaction, app, version, condition).await?;
+        if put.kind != PutKind::Unchanged {
             notify(&mut transaction, app).await?;
         }
         transaction.commit().await?;
-        let script = self.script(app, &version.name).await?.ok_or(StoreError::Conflict)?;
-        Ok(match current {
-            None => PutVersion::Created(script),
-            Some(_) if unchanged => PutVersion::Unchanged(script),
-            Some(_) => PutVersion::Updated(script),
+        self.put_answer(app, &version.name, put.kind).await
+    }
+
+    /// What an upload did, with the script as it is once that is committed.
+    pub(super) async fn put_answer(
+        &self,
+        app: AppId,
+        name: &ScriptName,
+        kind: PutKind,
+    ) -> Result<PutVersion, StoreError> {
+        let script = self.script(app, name).await?.ok_or(StoreError::Conflict)?;
+        Ok(match kind {
+            PutKind::Created => PutVersion::Created(script),
+            PutKind::Updated => PutVersion::Updated(script),
+            PutKind::Unchanged => PutVersion::Unchanged(script),
         })
     }
 }
 
+/// What an upload did, within its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutKind {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+/// A version that an upload has made active, or has found so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Put {
+    pub(super) version: ScriptVersionId,
+    pub(super) kind: PutKind,
+}
+
+/// Uploads a version under the app's lock.
+pub(super) async fn put(
+    connection: &mut PgConnection,
+    app: AppId,
+    version: &NewVersion,
+    condition: VersionCondition,
+) -> Result<Put, StoreError> {
+    if version.source.contains('\0') {
+        return Err(StoreError::Invalid(
+            "the source contains U+0000, which cannot be stored; write \\u{0} in a string instead".into(),
+        ));
+    }
+    let current = current(connection, app, &version.name).await?;
+    let holds = match condition {
+        VersionCondition::None => true,
+        VersionCondition::Absent => current.is_none(),
+        VersionCondition::Active(number) => current.as_ref().is_some_and(|now| now.number == number),
+    };
+    if !holds {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(current) = current.as_ref().filter(|current| current.is_same(version)) {
+        return Ok(Put { version: ScriptVersionId::from_uuid(current.id), kind: PutKind::Unchanged });
+    }
+    let (script, number) = next_number(connection, app, &version.name).await?;
+    let id = insert(connection, app, script, number, version).await?;
+    activate(connection, script, id, version.created_by).await?;
+    prune(connection, script, number).await?;
+    Ok(Put { version: id, kind: if current.is_some() { PutKind::Updated } else { PutKind::Created } })
+}
+
 struct Current {
+    id: uuid::Uuid,
     number: i32,
     source_hash: Vec<u8>,
     image_key: Vec<u8>,
@@ -126,7 +165,7 @@ async fn current(
 ) -> Result<Option<Current>, StoreError> {
     let row = sqlx::query_as!(
         Current,
-        "SELECT v.number, v.source_hash, v.image_key
+        "SELECT v.id, v.number, v.source_hash, v.image_key
         FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
         WHERE s.app_id = $1 AND s.name = $2",
         app.as_uuid(),
