@@ -1,0 +1,97 @@
+//! How a node's orchestrator is set up.
+
+use ipnet::IpNet;
+use picloud_core::{DomainName, NameError, SandboxCeiling};
+use picloud_edge::{BodyTimes, ServeConfig};
+
+/// What the operator chooses.
+#[derive(Clone, Debug)]
+pub struct OrchestratorConfig {
+    /// Caps and timers of the app listener.
+    pub serve: ServeConfig,
+    /// How long a request's body may take.
+    pub body: BodyTimes,
+    /// How apps are addressed.
+    pub addressing: Addressing,
+    /// Networks whose word on `x-forwarded-for` is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Invocations that run at once on this node.
+    pub slots: usize,
+    /// The ceiling over every app's limits.
+    pub ceiling: SandboxCeiling,
+    /// What is kept of finished invocations.
+    pub history: HistoryConfig,
+    /// How the sandbox runs, for the node's status.
+    pub sandbox: SandboxMode,
+}
+
+/// How apps are addressed.
+#[derive(Clone, Debug)]
+pub struct Addressing {
+    /// An app answers at `NAME.domain`.
+    pub domain: DomainName,
+    /// Whether an app answers at `/@NAME/...` of every other host as well. All apps share an origin there, so
+    /// it is for machines without a domain.
+    pub path_form: PathForm,
+}
+
+/// Whether apps can be addressed by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathForm {
+    /// `/@NAME/...` addresses an app.
+    On,
+    /// It does not.
+    Off,
+}
+
+impl Addressing {
+    /// What `PICLOUD_APP_DOMAIN` means: unset, `localhost` and the path form; set, that domain alone.
+    pub fn new(app_domain: Option<&str>) -> Result<Self, NameError> {
+        Ok(match app_domain {
+            None => Self { domain: DomainName::new("localhost")?, path_form: PathForm::On },
+            Some(domain) => Self { domain: DomainName::new(domain)?, path_form: PathForm::Off },
+        })
+    }
+}
+
+/// What is kept of finished invocations. Failures and runs with logs are always kept; counters are exact.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryConfig {
+    /// Successes without logs that are kept of each app, a second.
+    pub successes_per_second: u32,
+    /// Days after which the history is dropped.
+    pub days: u16,
+    /// Days after which the hourly counters are dropped.
+    pub usage_days: u16,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { successes_per_second: 20, days: 7, usage_days: 400 }
+    }
+}
+
+/// How the sandbox runs, as the executor has found out at start.
+#[derive(Clone, Copy, Debug)]
+pub struct SandboxMode {
+    /// `pool_guarded`, `pool_compact` or `on_demand`.
+    pub pool_mode: &'static str,
+    /// `pagemap_scan` or `decommit`.
+    pub reset: &'static str,
+}
+
+impl OrchestratorConfig {
+    /// The defaults, with apps addressed as `addressing` says.
+    pub fn new(addressing: Addressing, sandbox: SandboxMode) -> Self {
+        Self {
+            serve: ServeConfig::default(),
+            body: BodyTimes::default(),
+            addressing,
+            trusted_proxies: Vec::new(),
+            slots: 32,
+            ceiling: SandboxCeiling::default(),
+            history: HistoryConfig::default(),
+            sandbox,
+        }
+    }
+}

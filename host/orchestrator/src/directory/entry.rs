@@ -1,0 +1,111 @@
+//! One app as the ingress sees it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use picloud_core::{
+    AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RouteMatch,
+    RoutePattern, RouteTable, SandboxCeiling, ScriptName,
+};
+use picloud_store::{AppDirectory, Store};
+
+use crate::{history::Sampler, host::AppHost, quota::KvUsage};
+
+/// An app with all that leads to its scripts. It never changes; a changed app gets a new entry.
+pub(crate) struct AppEntry {
+    pub(crate) id: AppId,
+    pub(crate) name: AppName,
+    pub(crate) domains: Vec<DomainName>,
+    pub(crate) limits: Limits,
+    pub(crate) scripts: Arc<Scripts>,
+    /// What the app's invocations may ask of the platform.
+    pub(crate) host: Arc<dyn HostCalls>,
+    pub(crate) state: Arc<AppState>,
+    routes: RouteTable<Target>,
+}
+
+/// The active scripts of an app, by name.
+pub(crate) type Scripts = BTreeMap<ScriptName, Arc<ScriptEntry>>;
+
+/// A script's active version.
+#[derive(Debug)]
+pub(crate) struct ScriptEntry {
+    pub(crate) name: ScriptName,
+    pub(crate) version: i32,
+    pub(crate) image: ImageKey,
+}
+
+/// What is known of an app beyond its present form.
+#[derive(Debug)]
+pub(crate) struct AppState {
+    pub(crate) kv: KvUsage,
+    pub(crate) sampler: Sampler,
+}
+
+/// What a route leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) script: Arc<ScriptEntry>,
+    /// Whether HEAD is routed for its own sake; else it runs as GET.
+    pub(crate) sees_head: bool,
+}
+
+impl ScriptEntry {
+    /// The script as `app::invoke` calls it.
+    pub(crate) fn callee(&self) -> Callee {
+        Callee { name: self.name.clone(), image: self.image }
+    }
+}
+
+impl AppEntry {
+    /// Makes an entry of what the store has. `state` is that of the entry before it.
+    pub(crate) fn new(
+        app: AppDirectory,
+        ceiling: &SandboxCeiling,
+        store: &Store,
+        state: Option<Arc<AppState>>,
+    ) -> Self {
+        let scripts: Scripts = app
+            .scripts
+            .into_iter()
+            .map(|script| {
+                let entry =
+                    ScriptEntry { name: script.name.clone(), version: script.number, image: script.image };
+                (script.name, Arc::new(entry))
+            })
+            .collect();
+        let scripts = Arc::new(scripts);
+        let mut routes = RouteTable::default();
+        let mut unrouted = Arc::clone(&scripts);
+        for route in app.routes {
+            let Some(script) = scripts.get(&route.script) else { continue };
+            Arc::make_mut(&mut unrouted).remove(&route.script);
+            let sees_head = route.methods.contains(Method::Head);
+            let target = Target { script: Arc::clone(script), sees_head };
+            routes.insert(&route.pattern, route.methods, target);
+        }
+        // A script without routes answers at its name. HEAD is left to GET: a script that was not asked about
+        // methods does not expect it.
+        let any: MethodSet = Method::ALL.into_iter().filter(|method| *method != Method::Head).collect();
+        for (name, script) in &*unrouted {
+            let target = Target { script: Arc::clone(script), sees_head: false };
+            routes.insert(&RoutePattern::literal(name.as_str()), any, target);
+        }
+        Self {
+            id: app.id,
+            name: app.name,
+            domains: app.domains,
+            limits: ceiling.clamp(&app.limits),
+            host: Arc::new(AppHost::new(app.id, store.clone(), Arc::clone(&scripts))),
+            scripts,
+            state: state.unwrap_or_else(|| {
+                Arc::new(AppState { kv: KvUsage::default(), sampler: Sampler::default() })
+            }),
+            routes,
+        }
+    }
+
+    /// What a method and a decoded path lead to.
+    pub(crate) fn find(&self, method: Method, segments: &[&str]) -> RouteMatch<'_, Target> {
+        self.routes.find(method, segments)
+    }
+}

@@ -1,0 +1,115 @@
+//! Every app in memory: who a host or a name stands for, without a query.
+
+mod entry;
+mod feed;
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use picloud_core::{AppId, AppName, DomainName, SandboxCeiling};
+use picloud_store::{AppDirectory, Store, StoreError};
+use tokio::sync::{Mutex, Notify};
+
+pub(crate) use entry::{AppEntry, AppState, ScriptEntry, Scripts};
+pub(crate) use feed::follow;
+
+/// All apps. Readers take a snapshot; a change makes a new one, in which the entries of other apps are shared.
+pub(crate) struct Directory {
+    store: Store,
+    ceiling: SandboxCeiling,
+    snapshot: ArcSwap<Snapshot>,
+    /// Held from asking the store to taking up the answer, so that an older answer never replaces a newer one.
+    turn: Mutex<()>,
+    /// Asks for everything to be loaded again, after a change could not be.
+    stale: Notify,
+}
+
+#[derive(Clone, Default)]
+struct Snapshot {
+    by_id: HashMap<AppId, Arc<AppEntry>>,
+    by_name: HashMap<AppName, Arc<AppEntry>>,
+    by_domain: HashMap<DomainName, Arc<AppEntry>>,
+}
+
+impl Directory {
+    /// A directory without apps.
+    pub(crate) fn new(store: Store, ceiling: SandboxCeiling) -> Self {
+        Self { store, ceiling, snapshot: ArcSwap::default(), turn: Mutex::new(()), stale: Notify::new() }
+    }
+
+    /// The app of this id.
+    pub(crate) fn by_id(&self, id: AppId) -> Option<Arc<AppEntry>> {
+        self.snapshot.load().by_id.get(&id).cloned()
+    }
+
+    /// The app of this name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<AppEntry>> {
+        self.snapshot.load().by_name.get(name).cloned()
+    }
+
+    /// The app that this host belongs to.
+    pub(crate) fn by_domain(&self, host: &str) -> Option<Arc<AppEntry>> {
+        self.snapshot.load().by_domain.get(host).cloned()
+    }
+
+    /// Loads one app again. When it returns, requests see the app as it was when this was called, or newer.
+    pub(crate) async fn reload(&self, app: AppId) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let loaded = self.store.directory_of(app).await?;
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        let state = snapshot.remove(app);
+        if let Some(loaded) = loaded {
+            snapshot.insert(self.entry(loaded, state));
+        }
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Loads every app again.
+    pub(crate) async fn reload_all(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let loaded = self.store.directory().await?;
+        let before = self.snapshot.load();
+        let mut snapshot = Snapshot::default();
+        for app in loaded {
+            let state = before.by_id.get(&app.id).map(|entry| Arc::clone(&entry.state));
+            snapshot.insert(self.entry(app, state));
+        }
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Asks for everything to be loaded again as soon as the store answers.
+    pub(crate) fn mark_stale(&self) {
+        self.stale.notify_one();
+    }
+
+    fn entry(&self, app: AppDirectory, state: Option<Arc<AppState>>) -> Arc<AppEntry> {
+        Arc::new(AppEntry::new(app, &self.ceiling, &self.store, state))
+    }
+}
+
+impl Snapshot {
+    fn insert(&mut self, entry: Arc<AppEntry>) {
+        self.by_id.insert(entry.id, Arc::clone(&entry));
+        for domain in &entry.domains {
+            self.by_domain.insert(domain.clone(), Arc::clone(&entry));
+        }
+        self.by_name.insert(entry.name.clone(), entry);
+    }
+
+    /// Takes an app out, and gives back what is known of it beyond its form. A name or a domain that another
+    /// app has taken over since stays that app's.
+    fn remove(&mut self, app: AppId) -> Option<Arc<AppState>> {
+        let entry = self.by_id.remove(&app)?;
+        if self.by_name.get(&entry.name).is_some_and(|named| named.id == app) {
+            self.by_name.remove(&entry.name);
+        }
+        for domain in &entry.domains {
+            if self.by_domain.get(domain).is_some_and(|owner| owner.id == app) {
+                self.by_domain.remove(domain);
+            }
+        }
+        Some(Arc::clone(&entry.state))
+    }
+}

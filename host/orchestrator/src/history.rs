@@ -1,0 +1,245 @@
+//! Finished invocations on their way to the store, in batches.
+//!
+//! Every invocation is counted; failures and runs with logs are kept, and other successes up to a rate of each
+//! app. What is not stored yet is bounded, however long the database is away, and what is dropped is counted.
+//! While nothing finishes, nothing here wakes up.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use picloud_core::{EventKind, ExecutionId, ExecutionRecord, Logs, Outcome, RequestId, Usage};
+use picloud_store::{HistoryBatch, Store, StoreError};
+use time::OffsetDateTime;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    directory::{AppEntry, ScriptEntry},
+    metrics::Metrics,
+};
+
+/// A batch is stored when it has this many records, or is this old.
+const BATCH_RECORDS: usize = 200;
+const BATCH_AGE: Duration = Duration::from_millis(250);
+
+/// The most that waits beside the batch that is being stored.
+const MAX_RECORDS: usize = 10_000;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// How long the last batch may take at shutdown.
+const LAST_FLUSH: Duration = Duration::from_secs(10);
+
+/// Takes finished invocations.
+pub(crate) struct History {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    successes_per_second: u32,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    batch: HistoryBatch,
+    bytes: usize,
+}
+
+/// A finished invocation.
+pub(crate) struct Finished<'a> {
+    pub(crate) id: ExecutionId,
+    pub(crate) request_id: RequestId,
+    pub(crate) app: &'a AppEntry,
+    pub(crate) script: &'a ScriptEntry,
+    pub(crate) kind: EventKind,
+    pub(crate) started_at: OffsetDateTime,
+    pub(crate) outcome: Outcome,
+    pub(crate) status: Option<u16>,
+    pub(crate) usage: Usage,
+    pub(crate) logs: Logs,
+}
+
+impl Finished<'_> {
+    fn record(self) -> ExecutionRecord {
+        ExecutionRecord {
+            id: self.id,
+            request_id: self.request_id,
+            app: self.app.id,
+            script: self.script.name.clone(),
+            version: self.script.version,
+            kind: self.kind,
+            started_at: self.started_at,
+            outcome: self.outcome,
+            status: self.status,
+            usage: self.usage,
+            logs: self.logs,
+        }
+    }
+
+    /// What its record takes in memory, roughly.
+    fn size(&self) -> usize {
+        let fault = match &self.outcome {
+            Outcome::Succeeded => 0,
+            Outcome::Failed(fault) => fault.message.len() + 256,
+        };
+        let logs: usize = self.logs.lines.iter().map(|line| line.message.len() + 48).sum();
+        mem::size_of::<ExecutionRecord>() + 64 + fault + logs
+    }
+}
+
+/// Which successes of an app are kept: the first so many of each second.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    /// The second in the upper half, how many were kept in it in the lower.
+    window: AtomicU64,
+}
+
+impl Sampler {
+    fn admits(&self, second: i64, rate: u32) -> bool {
+        let second = u64::from(second as u32);
+        let window = self.window.load(Relaxed);
+        let kept = if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
+        if kept >= u64::from(rate) {
+            return false;
+        }
+        // Two at once may both be kept; the rate is a sample's, not a promise.
+        self.window.store(second << 32 | (kept + 1), Relaxed);
+        true
+    }
+}
+
+impl History {
+    pub(crate) fn new(successes_per_second: u32, metrics: Arc<Metrics>) -> Self {
+        Self { waiting: Mutex::default(), wake: Notify::new(), successes_per_second, metrics }
+    }
+
+    /// Counts a finished invocation, and keeps it if it is worth keeping.
+    pub(crate) fn add(&self, finished: Finished<'_>) {
+        let error = finished.outcome.error_code();
+        self.metrics.finished(error, &finished.usage);
+        let is_notable = error.is_some() || !finished.logs.lines.is_empty();
+        let second = finished.started_at.unix_timestamp();
+        let is_sampled = is_notable || finished.app.state.sampler.admits(second, self.successes_per_second);
+        let bytes = finished.size();
+
+        let mut waiting = self.lock();
+        let was_empty = waiting.batch.is_empty();
+        let has_room = waiting.batch.len() < MAX_RECORDS && waiting.bytes + bytes <= MAX_BYTES;
+        if is_sampled && has_room {
+            waiting.bytes += bytes;
+            waiting.batch.keep(finished.record());
+        } else {
+            let Finished { app, script, started_at, usage, .. } = &finished;
+            waiting.batch.count(app.id, &script.name, *started_at, error, usage);
+        }
+        let is_full = waiting.batch.len() == BATCH_RECORDS;
+        drop(waiting);
+        if is_sampled && !has_room {
+            self.metrics.history_dropped.inc();
+        }
+        if was_empty || is_full {
+            self.wake.notify_one();
+        }
+    }
+
+    fn take(&self) -> HistoryBatch {
+        mem::take(&mut *self.lock()).batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stores batches until `stop`, then what is left.
+pub(crate) async fn write(history: Arc<History>, store: Store, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = history.wake.notified() => {}
+        }
+        // The first of a batch has come; the next sign is that the batch is full.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = history.wake.notified() => {}
+            () = sleep(BATCH_AGE) => {}
+        }
+        let batch = history.take();
+        if !store_batch(&history, &store, &batch, &stop).await {
+            break;
+        }
+    }
+    let last = history.take();
+    if !last.is_empty() {
+        match timeout(LAST_FLUSH, store.store_history(&last)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => lose(&history, &last, &error),
+            Err(_) => lose(&history, &last, &"the database did not answer in time"),
+        }
+    }
+}
+
+/// Stores one batch, however long the database is away. Answers whether to go on.
+async fn store_batch(
+    history: &History,
+    store: &Store,
+    batch: &HistoryBatch,
+    stop: &CancellationToken,
+) -> bool {
+    if batch.is_empty() {
+        return true;
+    }
+    let mut retry = FIRST_RETRY;
+    loop {
+        match store.store_history(batch).await {
+            Ok(()) => return true,
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => {
+                if retry == FIRST_RETRY {
+                    tracing::warn!(%error, "the execution history waits for the database");
+                }
+                if stop.is_cancelled() {
+                    lose(history, batch, &error);
+                    return false;
+                }
+            }
+            // Trying again would fail again, and hold up everything behind it.
+            Err(error) => {
+                lose(history, batch, &error);
+                return true;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(retry) => {}
+        }
+        retry = (retry * 2).min(LAST_RETRY);
+    }
+}
+
+fn lose(history: &History, batch: &HistoryBatch, error: &dyn std::fmt::Display) {
+    history.metrics.history_dropped.inc_by(batch.len() as u64);
+    tracing::error!(%error, records = batch.len(), "a part of the execution history is lost");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sampler_keeps_so_many_a_second() {
+        let sampler = Sampler::default();
+        let kept = |second| (0..10).filter(|_| sampler.admits(second, 3)).count();
+        assert_eq!((kept(7), kept(7), kept(8), kept(10)), (3, 0, 3, 3));
+        assert!(!sampler.admits(11, 0));
+    }
+}

@@ -1,0 +1,84 @@
+//! Cookies ignore ports, so that the control listener's session comes to the app listener of the same host as
+//! well: it is kept from scripts, in both directions.
+
+/// The names of the control plane's session cookie.
+const SESSION_NAMES: [&str; 2] = ["__Host-picloud_session", "picloud_session"];
+
+/// The cookies without the platform's session; `None` if it is not among them.
+pub(super) fn without_session(cookies: &str) -> Option<String> {
+    if !cookies.contains("picloud_session") {
+        return None;
+    }
+    let kept = cookies.split(';').map(str::trim).filter(|cookie| !is_session(name_of(cookie)));
+    Some(kept.collect::<Vec<_>>().join("; "))
+}
+
+/// What a script's `set-cookie` becomes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SetCookie {
+    /// It stays as it is.
+    Unchanged,
+    /// Its `Domain` is dropped: a cookie is for the host that sets it, not for its siblings, other apps.
+    Changed(String),
+    /// It sets the platform's session.
+    Refused,
+}
+
+/// Checks a script's `set-cookie`.
+pub(super) fn check_set_cookie(value: &str) -> SetCookie {
+    let mut parts = value.split(';');
+    let pair = parts.next().unwrap_or_default();
+    if is_session(name_of(pair.trim())) {
+        return SetCookie::Refused;
+    }
+    let is_domain = |part: &str| name_of(part.trim()).eq_ignore_ascii_case("domain");
+    if !parts.clone().any(is_domain) {
+        return SetCookie::Unchanged;
+    }
+    let mut changed = pair.to_owned();
+    for part in parts.filter(|part| !is_domain(part)) {
+        changed.push(';');
+        changed.push_str(part);
+    }
+    SetCookie::Changed(changed)
+}
+
+fn name_of(cookie: &str) -> &str {
+    cookie.split('=').next().unwrap_or_default().trim()
+}
+
+/// Browsers compare the prefix without case.
+fn is_session(name: &str) -> bool {
+    SESSION_NAMES.iter().any(|session| name.eq_ignore_ascii_case(session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_taken_out_of_requests() {
+        assert_eq!(without_session("a=1; b=2"), None);
+        assert_eq!(without_session("a=1; picloud_session=x; b=2").as_deref(), Some("a=1; b=2"));
+        assert_eq!(without_session("__Host-picloud_session=x").as_deref(), Some(""));
+        assert_eq!(without_session("a=picloud_session").as_deref(), Some("a=picloud_session"));
+        assert_eq!(without_session(" picloud_session = x;a=1").as_deref(), Some("a=1"));
+    }
+
+    #[test]
+    fn a_script_sets_cookies_for_its_own_host_only() {
+        assert_eq!(check_set_cookie("a=1; Path=/"), SetCookie::Unchanged);
+        assert_eq!(check_set_cookie("domain=1; Path=/"), SetCookie::Unchanged);
+        let cases = [
+            ("a=1; Domain=example.com; Path=/", "a=1; Path=/"),
+            ("a=1;DOMAIN=.example.com", "a=1"),
+            ("a=1; domain ; secure", "a=1; secure"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(check_set_cookie(value), SetCookie::Changed(expected.to_owned()), "{value}");
+        }
+        for value in ["picloud_session=x", " __Host-picloud_session =x", "PICLOUD_SESSION=x; Path=/"] {
+            assert_eq!(check_set_cookie(value), SetCookie::Refused, "{value}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The header block as a script sees it, and which headers belong to a connection rather than to a message.
+
+use std::fmt::Write as _;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
+    uri::Authority,
+};
+
+use super::cookies;
+
+/// Whether a header concerns one connection (RFC 9110, 7.6.1). Requests lose them on the way to a script,
+/// answers on the way from it: the platform owns the connection and the framing.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// Whether a header says who the client is, which only a trusted proxy may.
+fn is_forwarding(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+/// The header block: `name: value\n` lines in the order they came.
+///
+/// A value that is not UTF-8 is read as Latin-1, so that every byte is a character. `host` is there in HTTP/2
+/// as well.
+pub(super) fn block(headers: &HeaderMap, authority: Option<&Authority>, is_proxied: bool) -> String {
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum();
+    let mut block = String::with_capacity(size + 64);
+    if let Some(authority) = authority
+        && !headers.contains_key(HOST)
+    {
+        line(&mut block, HOST.as_str(), authority.as_str());
+    }
+    for (name, value) in headers {
+        if is_hop_by_hop(name) || *name == EXPECT || (!is_proxied && is_forwarding(name)) {
+            continue;
+        }
+        match std::str::from_utf8(value.as_bytes()) {
+            Ok(value) if *name == COOKIE => match cookies::without_session(value) {
+                Some(rest) if rest.is_empty() => {}
+                Some(rest) => line(&mut block, name.as_str(), &rest),
+                None => line(&mut block, name.as_str(), value),
+            },
+            Ok(value) => line(&mut block, name.as_str(), value),
+            // A session cookie beside bytes that are not UTF-8 must not slip through either.
+            Err(_) if *name == COOKIE => {}
+            Err(_) => latin1_line(&mut block, name.as_str(), value),
+        }
+    }
+    block
+}
+
+fn line(block: &mut String, name: &str, value: &str) {
+    block.push_str(name);
+    block.push_str(": ");
+    block.push_str(value);
+    block.push('\n');
+}
+
+fn latin1_line(block: &mut String, name: &str, value: &HeaderValue) {
+    let _ = write!(block, "{name}: ");
+    block.extend(value.as_bytes().iter().map(|byte| char::from(*byte)));
+    block.push('\n');
+}
+
+/// Whether a script's answer may not set this header, because the platform does.
+pub(super) fn is_platforms(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || is_hop_by_hop(name) || name.as_str().starts_with("picloud-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_script_sees_what_concerns_the_message() {
+        let headers = headers(&[
+            ("host", b"a.localhost"),
+            ("connection", b"keep-alive"),
+            ("x-forwarded-for", b"6.6.6.6"),
+            ("forwarded", b"for=6.6.6.6"),
+            ("x-tag", b"1"),
+            ("x-tag", b"2"),
+            ("x-latin", b"caf\xe9"),
+            ("x-utf8", "café".as_bytes()),
+        ]);
+        assert_eq!(
+            block(&headers, None, false),
+            "host: a.localhost\nx-tag: 1\nx-tag: 2\nx-latin: café\nx-utf8: café\n"
+        );
+        assert!(block(&headers, None, true).contains("x-forwarded-for: 6.6.6.6\n"));
+    }
+
+    #[test]
+    fn http_2_has_a_host_too() {
+        let authority = Authority::from_static("a.localhost");
+        assert_eq!(block(&HeaderMap::new(), Some(&authority), false), "host: a.localhost\n");
+    }
+
+    #[test]
+    fn the_platforms_session_stays_out() {
+        let seen = block(&headers(&[("cookie", b"a=1; picloud_session=x")]), None, false);
+        assert_eq!(seen, "cookie: a=1\n");
+        assert_eq!(block(&headers(&[("cookie", b"__Host-picloud_session=x")]), None, false), "");
+        assert_eq!(block(&headers(&[("cookie", b"picloud_session=x; a=\xff")]), None, false), "");
+    }
+}

@@ -1,0 +1,213 @@
+//! A script's answer, validated before anything of it is committed or sent.
+//!
+//! Refused as `bad_response` is what cannot be sent as it is: a status that is none, header names and values
+//! that HTTP does not allow, too many or too large headers, a body over the limit, the platform's session
+//! cookie. Dropped is what the platform decides itself: hop-by-hop headers, `content-length`, `picloud-*`, and
+//! `Domain` in `set-cookie`; scripts that pass on another server's answer have them and mean no harm.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE},
+};
+use http_body_util::Full;
+use picloud_core::{ErrorCode, Fault, HttpResponse, Limits};
+
+use super::{
+    cookies::{SetCookie, check_set_cookie},
+    headers::is_platforms,
+};
+
+/// The most bytes of all headers of an answer.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// What keeps a page of one app from the others where all share an origin.
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox allow-scripts allow-forms");
+
+/// Whom an app shares its origin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// With nobody: it has a host of its own.
+    Own,
+    /// With every app that is addressed by path.
+    Shared,
+}
+
+/// Checks an answer and makes it a response.
+pub(super) fn validate(
+    answer: HttpResponse,
+    limits: &Limits,
+    origin: Origin,
+) -> Result<Response<Full<Bytes>>, Fault> {
+    let status = status(answer.status)?;
+    if answer.body.len() as u64 > limits.response_bytes {
+        let (size, limit) = (answer.body.len(), limits.response_bytes);
+        return Err(bad(format!("the body has {size} bytes; the limit is {limit}")));
+    }
+    let mut headers = headers(answer.headers, limits)?;
+    let is_bodiless =
+        matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    let body = if is_bodiless { Bytes::new() } else { answer.body };
+    if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    }
+    if origin == Origin::Shared && is_page(&headers) {
+        // A further policy beside the script's own: browsers obey both.
+        headers.append(CONTENT_SECURITY_POLICY, SANDBOX);
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+fn status(status: i64) -> Result<StatusCode, Fault> {
+    let allowed = u16::try_from(status).ok().filter(|status| (200..=599).contains(status));
+    let allowed = allowed.and_then(|status| StatusCode::from_u16(status).ok());
+    allowed.ok_or_else(|| bad(format!("the status is {status}; allowed is 200 to 599")))
+}
+
+fn headers(given: Vec<(String, String)>, limits: &Limits) -> Result<HeaderMap, Fault> {
+    if given.len() as u64 > limits.response_headers {
+        let (count, limit) = (given.len(), limits.response_headers);
+        return Err(bad(format!("the answer has {count} headers; the limit is {limit}")));
+    }
+    let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_HEADER_BYTES {
+        return Err(bad(format!("the headers have {bytes} bytes; the limit is {MAX_HEADER_BYTES}")));
+    }
+    // Room for those that the platform adds.
+    let mut headers = HeaderMap::with_capacity(given.len() + 3);
+    for (name, value) in given {
+        let Ok(key) = HeaderName::from_bytes(name.as_bytes()) else {
+            return Err(bad(format!("{name:?} cannot be the name of a header")));
+        };
+        if is_platforms(&key) {
+            continue;
+        }
+        let value = if key == SET_COOKIE {
+            match check_set_cookie(&value) {
+                SetCookie::Unchanged => value,
+                SetCookie::Changed(changed) => changed,
+                SetCookie::Refused => return Err(bad("set-cookie names the platform's own session".into())),
+            }
+        } else {
+            value
+        };
+        let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) else {
+            return Err(bad(format!("the value of the header {name:?} contains a control character")));
+        };
+        headers.append(key, value);
+    }
+    Ok(headers)
+}
+
+/// Whether a browser could show the answer as a document that runs scripts. SVG and XML can; a type that is
+/// missing or unreadable may be guessed.
+fn is_page(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    let Ok(text) = value.to_str() else { return true };
+    let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type == "text/html" || media_type.ends_with("xml") || !media_type.contains('/')
+}
+
+fn bad(message: String) -> Fault {
+    Fault::new(ErrorCode::BadResponse, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    fn answer(status: i64, headers: &[(&str, &str)], body: &str) -> HttpResponse {
+        HttpResponse {
+            status,
+            headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    fn check(answer: HttpResponse) -> Result<Response<Full<Bytes>>, String> {
+        validate(answer, &Limits::default(), Origin::Own).map_err(|fault| {
+            assert_eq!(fault.code, ErrorCode::BadResponse);
+            fault.message
+        })
+    }
+
+    #[test]
+    fn a_status_is_200_to_599() {
+        for status in [200, 204, 404, 599] {
+            assert_eq!(i64::from(check(answer(status, &[], "")).unwrap().status().as_u16()), status);
+        }
+        for status in [i64::MIN, -1, 0, 99, 100, 101, 199, 600, 1000, 65_736, i64::MAX] {
+            assert!(check(answer(status, &[], "")).unwrap_err().contains("200 to 599"), "{status}");
+        }
+    }
+
+    #[test]
+    fn headers_that_http_does_not_allow_are_refused() {
+        for (name, value) in [
+            ("", "x"),
+            ("a b", "x"),
+            ("é", "x"),
+            ("a\0", "x"),
+            ("a:", "x"),
+            ("a", "x\r\ny: z"),
+            ("a", "\0"),
+            ("a", "\n"),
+        ] {
+            assert!(check(answer(200, &[(name, value)], "")).is_err(), "{name:?}: {value:?}");
+        }
+        let many: Vec<_> = (0..101).map(|_| ("a", "b")).collect();
+        assert!(check(answer(200, &many, "")).unwrap_err().contains("limit is 100"));
+        assert!(check(answer(200, &[("a", &"x".repeat(70_000))], "")).is_err());
+        assert!(check(answer(200, &[("set-cookie", "picloud_session=x")], "")).is_err());
+    }
+
+    #[test]
+    fn what_the_platform_decides_is_dropped() {
+        let given = [
+            ("Content-Length", "7"),
+            ("Transfer-Encoding", "chunked"),
+            ("connection", "close"),
+            ("keep-alive", "x"),
+            ("picloud-error", "x"),
+            ("set-cookie", "a=1; Domain=example.com"),
+            ("X-Own", "ü"),
+        ];
+        let response = check(answer(200, &given, "")).unwrap();
+        let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["set-cookie", "x-own"]);
+        assert_eq!(response.headers()[SET_COOKIE], "a=1");
+        assert_eq!(response.headers()["x-own"].as_bytes(), "ü".as_bytes());
+    }
+
+    #[test]
+    fn bodies_have_a_limit_a_type_and_a_time() {
+        assert!(check(answer(200, &[], &"x".repeat(1024 * 1024 + 1))).unwrap_err().contains("limit is"));
+        let response = check(answer(200, &[], "x")).unwrap();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/octet-stream");
+        for status in [204, 205, 304] {
+            let response = check(answer(status, &[], "x")).unwrap();
+            assert!(response.body().is_end_stream(), "{status}");
+        }
+    }
+
+    #[test]
+    fn pages_under_the_path_form_are_sandboxed() {
+        let policies = |content_type: &str| {
+            let own = ("content-security-policy", "default-src 'self'");
+            let given = answer(200, &[("content-type", content_type), own], "x");
+            let response = validate(given, &Limits::default(), Origin::Shared).unwrap();
+            response.headers().get_all(CONTENT_SECURITY_POLICY).iter().count()
+        };
+        for page in
+            ["text/html", "TEXT/HTML; charset=utf-8", "image/svg+xml", "application/xhtml+xml", "html"]
+        {
+            assert_eq!(policies(page), 2, "{page}");
+        }
+        assert_eq!(policies("application/json"), 1);
+    }
+}

@@ -1,0 +1,108 @@
+//! The node as the control plane sees it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use picloud_core::{
+    Answer, AppId, BoxFuture, DirectCall, DirectResult, ErrorCode, Event, EventKind, ExecutionId, Fault,
+    Node, NodeStatus, Outcome, Usage,
+};
+use time::OffsetDateTime;
+
+use crate::{Orchestrator, history::Finished, runner::Job};
+
+impl Node for Orchestrator {
+    fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.ingress.directory.reload(app).await {
+                tracing::warn!(%error, %app, "a change could not be loaded yet");
+                self.ingress.directory.mark_stale();
+            }
+        })
+    }
+
+    fn invoke(&self, call: DirectCall) -> BoxFuture<'_, DirectResult> {
+        Box::pin(self.direct(call))
+    }
+
+    fn status(&self) -> NodeStatus {
+        let is_draining = self.is_draining.load(Relaxed);
+        NodeStatus {
+            ready: !is_draining,
+            draining: is_draining,
+            pool_mode: self.sandbox.pool_mode,
+            reset: self.sandbox.reset,
+            running: self.ingress.admission.running(),
+            waiting: self.ingress.admission.waiting(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let (running, waiting) = (self.ingress.admission.running(), self.ingress.admission.waiting());
+        self.ingress.metrics.text(running, waiting).unwrap_or_else(|error| {
+            tracing::error!(%error, "the metrics cannot be written");
+            String::new()
+        })
+    }
+}
+
+impl Orchestrator {
+    async fn direct(&self, call: DirectCall) -> DirectResult {
+        let ingress = &self.ingress;
+        let Some(app) = ingress.directory.by_id(call.app) else {
+            return refused(ErrorCode::AppNotFound, "no such app");
+        };
+        let Some(script) = app.scripts.get(&call.script) else {
+            return refused(ErrorCode::ScriptNotFound, "the app has no such script");
+        };
+        let _permit = match ingress.admit(&app).await {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let code = refusal.code();
+                return refused(code, picloud_edge::title_of(code));
+            }
+        };
+        let started_at = OffsetDateTime::now_utc();
+        let execution = ExecutionId::generate();
+        let limit = app.limits.response_bytes;
+        let accept = |answer| match answer {
+            Answer::Value(value) if value.len() as u64 > limit => {
+                let message = format!("the value has {} bytes; the limit is {limit}", value.len());
+                Err(Fault::new(ErrorCode::BadResponse, message))
+            }
+            Answer::Value(value) => Ok(value),
+            Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
+        };
+        let job = Job { app: &app, script, execution };
+        let ran = ingress.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
+        ingress.history.add(Finished {
+            id: execution,
+            request_id: call.request_id,
+            app: &app,
+            script,
+            kind: EventKind::Invoke,
+            started_at,
+            outcome: ran
+                .outcome
+                .as_ref()
+                .map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded),
+            status: None,
+            usage: ran.usage,
+            logs: ran.logs.clone(),
+        });
+        DirectResult {
+            execution: Some(execution),
+            outcome: ran.outcome,
+            logs: ran.logs.lines,
+            usage: ran.usage,
+        }
+    }
+}
+
+fn refused(code: ErrorCode, message: &str) -> DirectResult {
+    DirectResult {
+        execution: None,
+        outcome: Err(Fault::new(code, message)),
+        logs: Vec::new(),
+        usage: Usage::default(),
+    }
+}

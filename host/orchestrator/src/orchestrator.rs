@@ -1,0 +1,121 @@
+//! A node's life: start, serve, drain, stop.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::{Request, body::Incoming, service::service_fn};
+use picloud_core::Execute;
+use picloud_edge::{ServeConfig, Served};
+use picloud_store::{Store, StoreError};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    OrchestratorConfig, SandboxMode,
+    directory::{self, Directory},
+    history::{self, History},
+    ingress::Ingress,
+    maintenance,
+    metrics::Metrics,
+    runner::Runner,
+};
+
+/// How long the background tasks may take to stop; longer than the last batch of the history may.
+const STOP_TIME: Duration = Duration::from_secs(15);
+
+/// The orchestrator of a node. Stops its background tasks when dropped; [`Self::shutdown`] also waits for them.
+pub struct Orchestrator {
+    pub(crate) ingress: Arc<Ingress>,
+    pub(crate) sandbox: SandboxMode,
+    pub(crate) is_draining: AtomicBool,
+    serve: ServeConfig,
+    tasks: Mutex<JoinSet<()>>,
+    stop: CancellationToken,
+}
+
+impl Orchestrator {
+    /// Loads every app, and starts what goes on in the background: following changes, storing the history,
+    /// housekeeping. The store must be migrated.
+    pub async fn start(
+        config: OrchestratorConfig,
+        store: Store,
+        executor: Arc<dyn Execute>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let metrics = Arc::new(Metrics::new());
+        let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
+        let directory = Arc::new(Directory::new(store.clone(), config.ceiling));
+        // Listening begins before loading, so that no change falls between the two.
+        let changes = store.changes().await?;
+        directory.reload_all().await?;
+
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(directory::follow(Arc::clone(&directory), changes, stop.clone()));
+        tasks.spawn(history::write(Arc::clone(&history), store.clone(), stop.clone()));
+        tasks.spawn(maintenance::maintain(store.clone(), config.history, stop.clone()));
+
+        let runner = Runner::new(executor, store);
+        let ingress = Arc::new(Ingress::new(&config, directory, runner, history, metrics));
+        Ok(Arc::new(Self {
+            ingress,
+            sandbox: config.sandbox,
+            is_draining: AtomicBool::new(false),
+            serve: config.serve,
+            tasks: Mutex::new(tasks),
+            stop,
+        }))
+    }
+
+    /// Serves the app listener until `shutdown` resolves and what was in flight is answered.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Served {
+        let new_service = |peer: std::net::SocketAddr| {
+            let (ingress, peer) = (Arc::clone(&self.ingress), peer.ip());
+            service_fn(move |request: Request<Incoming>| {
+                let ingress = Arc::clone(&ingress);
+                async move { Ok::<_, Infallible>(ingress.handle(peer, request).await) }
+            })
+        };
+        let shutdown = async {
+            shutdown.await;
+            self.is_draining.store(true, Relaxed);
+        };
+        picloud_edge::serve(listener, self.serve, new_service, shutdown).await
+    }
+
+    /// Refuses new invocations, waits for those that run, stores what is left of the history, and stops. To be
+    /// called when [`Self::serve`] has returned; the store is closed after it.
+    pub async fn shutdown(&self) {
+        self.is_draining.store(true, Relaxed);
+        self.ingress.admission.close();
+        if timeout(self.serve.grace, self.ingress.admission.idle()).await.is_err() {
+            tracing::warn!(
+                running = self.ingress.admission.running(),
+                "invocations outlast the grace period"
+            );
+        }
+        self.stop.cancel();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let join = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a background task failed");
+                }
+            }
+        };
+        if timeout(STOP_TIME, join).await.is_err() {
+            tracing::error!("background tasks did not stop in time");
+        }
+    }
+}
+
+impl Drop for Orchestrator {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

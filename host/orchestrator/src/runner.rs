@@ -1,0 +1,185 @@
+//! One invocation from the `Execute` port to its commit.
+//!
+//! The first attempt is optimistic. If something it read was changed before it could commit, it is done again
+//! under the locks of what it touched, so that nobody comes in between; at most three times, within the one
+//! deadline, and never after it has done something outside that cannot be undone.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use picloud_core::{
+    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, Invocation, KvReads, Logs,
+    Usage,
+};
+use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
+
+use crate::{
+    directory::{AppEntry, ScriptEntry},
+    host::describe,
+};
+
+/// How often a run is done again after a conflict.
+const MAX_RERUNS: u32 = 3;
+
+/// Runs scripts and commits what they want to change.
+pub(crate) struct Runner {
+    executor: Arc<dyn Execute>,
+    store: Store,
+}
+
+/// What to run.
+pub(crate) struct Job<'a> {
+    pub(crate) app: &'a AppEntry,
+    pub(crate) script: &'a ScriptEntry,
+    pub(crate) execution: ExecutionId,
+}
+
+/// How a run ended.
+pub(crate) struct Ran<T> {
+    /// What was accepted of the answer, its effects committed; or why nothing was.
+    pub(crate) outcome: Result<T, Fault>,
+    /// What the last attempt logged.
+    pub(crate) logs: Logs,
+    /// What all attempts used.
+    pub(crate) usage: Usage,
+}
+
+/// Why an attempt's effects are not committed.
+enum Refused {
+    Conflict,
+    Fault(Fault),
+}
+
+impl Runner {
+    pub(crate) fn new(executor: Arc<dyn Execute>, store: Store) -> Self {
+        Self { executor, store }
+    }
+
+    /// Runs a job. `event` makes the event of each attempt; `accept` checks an answer before its effects are
+    /// committed, so that what cannot be answered has no effect.
+    pub(crate) async fn run<T>(
+        &self,
+        job: Job<'_>,
+        event: impl Fn() -> Event,
+        accept: impl Fn(Answer) -> Result<T, Fault>,
+    ) -> Ran<T> {
+        let deadline = Instant::now() + Duration::from_millis(job.app.limits.wall_ms);
+        let mut usage = Usage::default();
+        let mut locks = KvLocks::default();
+        let mut reruns = 0;
+        loop {
+            let locked = if reruns == 0 { None } else { Some(self.lock(&job, &locks, deadline).await) };
+            let locked = match locked.transpose() {
+                Ok(locked) => locked,
+                Err(fault) => return Ran { outcome: Err(fault), logs: Logs::default(), usage },
+            };
+            let completion = self.attempt(&job, event(), deadline).await;
+            add(&mut usage, &completion.usage);
+            let Completion { outcome, effects, reads, logs, .. } = completion;
+            let outcome = outcome.and_then(&accept);
+            let effects = if outcome.is_ok() { effects } else { Effects::default() };
+            let refused = match needs_commit(&outcome, &reads, &effects) {
+                true => self.commit(&job, locked, &reads, &effects, deadline).await.err(),
+                false => None,
+            };
+            match refused {
+                None => return Ran { outcome, logs, usage },
+                Some(Refused::Conflict) if reruns < MAX_RERUNS && !usage.called_outside => {
+                    locks.merge(&KvLocks::for_rerun(&reads, &effects));
+                    reruns += 1;
+                }
+                Some(Refused::Conflict) => return Ran { outcome: Err(conflict()), logs, usage },
+                Some(Refused::Fault(fault)) => return Ran { outcome: Err(fault), logs, usage },
+            }
+        }
+    }
+
+    async fn attempt(&self, job: &Job<'_>, event: Event, deadline: Instant) -> Completion {
+        let invocation = Invocation {
+            id: job.execution,
+            app: job.app.id,
+            script: job.script.name.clone(),
+            image: job.script.image,
+            event,
+            limits: job.app.limits,
+            deadline,
+        };
+        self.executor.execute(invocation, Arc::clone(&job.app.host)).await
+    }
+
+    async fn lock(&self, job: &Job<'_>, locks: &KvLocks, deadline: Instant) -> Result<KvLocked, Fault> {
+        within(deadline, self.store.kv_begin_locked(job.app.id, locks)).await
+    }
+
+    async fn commit(
+        &self,
+        job: &Job<'_>,
+        locked: Option<KvLocked>,
+        reads: &KvReads,
+        effects: &Effects,
+        deadline: Instant,
+    ) -> Result<(), Refused> {
+        let (app, limit) = (job.app.id, job.app.limits.kv_bytes);
+        let kv = &job.app.state.kv;
+        let room =
+            within(deadline, kv.check(&self.store, app, effects, limit)).await.map_err(Refused::Fault)?;
+        if let Err(over) = room {
+            let message = format!(
+                "the app has {} bytes of kv data and the run writes {}; the limit is {limit}",
+                over.used, over.wanted
+            );
+            return Err(Refused::Fault(Fault::new(ErrorCode::KvQuota, message)));
+        }
+        let commit = async {
+            match locked {
+                Some(locked) => locked.commit(reads, effects).await,
+                None => self.store.kv_commit(app, reads, effects).await,
+            }
+        };
+        match within(deadline, commit).await.map_err(Refused::Fault)? {
+            KvCommit::Committed { bytes_delta } => {
+                kv.add(bytes_delta);
+                Ok(())
+            }
+            KvCommit::Conflict => Err(Refused::Conflict),
+        }
+    }
+}
+
+/// Whether there is anything to write, or to check. A script that failed by itself is checked as well: what it
+/// stumbled over may have been two moments of the data seen as one.
+fn needs_commit<T>(outcome: &Result<T, Fault>, reads: &KvReads, effects: &Effects) -> bool {
+    match outcome {
+        Ok(_) => !effects.is_empty() || !reads.is_single(),
+        Err(fault) => fault.code == ErrorCode::ScriptError && !reads.is_single(),
+    }
+}
+
+/// Waits for the store, but not beyond the deadline.
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, Fault> {
+    match tokio::time::timeout_at(deadline.into(), work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(StoreError::Conflict)) => Err(conflict()),
+        Ok(Err(error)) => {
+            let (code, message) = describe(&error);
+            Err(Fault::new(code, message))
+        }
+        Err(_) => {
+            Err(Fault::new(ErrorCode::DeadlineExceeded, "the wall-clock limit was reached while committing"))
+        }
+    }
+}
+
+fn conflict() -> Fault {
+    Fault::new(ErrorCode::Conflict, "other invocations kept changing what this one had read")
+}
+
+fn add(total: &mut Usage, attempt: &Usage) {
+    total.fuel = total.fuel.saturating_add(attempt.fuel);
+    total.duration = total.duration.saturating_add(attempt.duration);
+    total.host_calls = total.host_calls.saturating_add(attempt.host_calls);
+    total.memory_bytes = total.memory_bytes.max(attempt.memory_bytes);
+    total.called_outside |= attempt.called_outside;
+}
