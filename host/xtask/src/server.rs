@@ -54,17 +54,17 @@ impl Place {
 
     /// A command of the program that means this server.
     pub(crate) fn command(&self) -> Command {
-        self.command_of(&self.program)
+        let mut command = Command::new(&self.program);
+        self.tell(&mut command);
+        command
     }
 
-    /// A command of another program that means this server.
-    pub(crate) fn command_of(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+    /// Makes a command mean this server.
+    pub(crate) fn tell(&self, command: &mut Command) {
         command
             .env("PICLOUD_DATA_DIR", &self.data_dir)
             .env("PICLOUD_ADMIN_ADDR", self.admin.to_string())
             .env("PICLOUD_APP_ADDR", self.app.to_string());
-        command
     }
 
     /// The file with the owner's token.

@@ -174,7 +174,7 @@ fn deno(bench: &Bench) -> Result<Command> {
         address.port()
     );
     let file = write(&bench.folder.join("hello-deno.js"), &source)?;
-    let mut command = processes::on_core(SERVER_CORE, program(bench, "@deno", "deno")?);
+    let mut command = processes::on_core(SERVER_CORE, &program(bench, "@deno", "deno")?);
     command.args(["run", "--allow-net", "--no-remote"]).arg(file);
     Ok(command)
 }
@@ -211,7 +211,7 @@ fn workerd(bench: &Bench, scripts: usize) -> Result<Command> {
         Contender::Workerd.address()
     );
     let file = write(&bench.folder.join("workerd.capnp"), &config)?;
-    let mut command = processes::on_core(SERVER_CORE, program(bench, "@cloudflare", "workerd")?);
+    let mut command = processes::on_core(SERVER_CORE, &program(bench, "@cloudflare", "workerd")?);
     command.arg("serve").arg(file);
     Ok(command)
 }

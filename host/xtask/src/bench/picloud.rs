@@ -54,9 +54,9 @@ pub(super) fn clear() -> Result<()> {
 pub(super) fn command(bench: &Bench) -> Result<Command> {
     let place = place(bench);
     place.check_ports()?;
-    let pinned = processes::on_core(SERVER_CORE, place.program.clone());
-    let mut command = place.command_of(std::path::Path::new(pinned.get_program()));
-    command.args(pinned.get_args()).arg("serve").env_remove("DATABASE_URL");
+    let mut command = processes::on_core(SERVER_CORE, &place.program);
+    place.tell(&mut command);
+    command.arg("serve").env_remove("DATABASE_URL");
     Ok(command)
 }
 

@@ -1,7 +1,7 @@
 //! What /proc tells of a process: its children, its CPU time, its memory.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::PathBuf, process::Command, time::Duration,
+    collections::BTreeMap, fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -108,7 +108,7 @@ pub(super) fn pin(pids: &[u32], core: u32) -> Result<()> {
 }
 
 /// A command whose program runs on one core.
-pub(super) fn on_core(core: u32, program: PathBuf) -> Command {
+pub(super) fn on_core(core: u32, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(core.to_string()).arg(program);
     command

@@ -29,9 +29,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         app: format!("127.0.0.1:{app}").parse()?,
     };
     let xtask = |arguments: &[&str]| {
-        let mut command = place.command_of(&std::env::current_exe()?);
+        let mut command = cargo(root);
         // A database of the caller's is not for this server.
-        process::run(command.args(arguments).env_remove("DATABASE_URL"))
+        command.env_remove("DATABASE_URL");
+        place.tell(&mut command);
+        process::run(command.args(["run", "--quiet", "--locked", "--package", "xtask", "--"]).args(arguments))
     };
     xtask(&["up", "--detach", "--debug"])?;
     let outcome = call(&place).and_then(|()| xtask(&["up", "--detach", "--debug"]));
