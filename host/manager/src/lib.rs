@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The control plane: the management API, tokens, the OpenAPI document, health and metrics.
+//!
+//! A [`Manager`] is a server of the control listener. Every endpoint stands in one table (`endpoints`), with
+//! who may call it; handlers (`api`) read a request, ask the store, the `Execute` port or the node, and answer
+//! a view. Errors become `application/problem+json` in one place (`manager`).
+//!
+//! What does not live here: SQL (`picloud-store`), statuses of errors and the accept loop (`picloud-edge`),
+//! parsing of scripts (only through the `Execute` port), app traffic (`picloud-orchestrator`).
+
+mod access;
+mod api;
+mod config;
+mod context;
+mod deploy;
+mod endpoints;
+mod error;
+mod extract;
+mod fold;
+mod guard;
+mod health;
+mod manager;
+mod openapi;
+mod owner;
+mod page;
+mod precondition;
+mod store_error;
+mod token;
+
+pub use config::{AppAddress, ManagerConfig};
+pub use manager::Manager;
+pub use openapi::openapi_json;
+pub use owner::{OWNER_TOKEN_FILE, OwnerError, OwnerToken, ensure_owner, reset_owner_token};
+pub use token::{Secret, TOKEN_PREFIX};

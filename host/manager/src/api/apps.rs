@@ -1,0 +1,102 @@
+//! Apps.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use picloud_core::{App, AppId, AppName};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::{
+    access::TargetApp,
+    api::limits::LimitsView,
+    context::Context,
+    error::ApiError,
+    extract::{JsonBody, QueryOf},
+    page::{Page, PageQuery, start},
+    store_error::from_store,
+};
+
+/// An app to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewApp {
+    /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`.
+    #[schema(value_type = String, example = "demo")]
+    name: AppName,
+}
+
+/// An app.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AppView {
+    /// Its id, which never changes.
+    #[schema(value_type = uuid::Uuid)]
+    id: AppId,
+    /// Its name.
+    #[schema(value_type = String)]
+    name: AppName,
+    /// Where its scripts answer.
+    url: String,
+    /// The limits in force.
+    limits: LimitsView,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl AppView {
+    fn of(context: &Context, app: App) -> Self {
+        let url = context.config.apps.url(&app.name, "/");
+        Self { id: app.id, name: app.name, url, limits: LimitsView(app.limits), created_at: app.created_at }
+    }
+}
+
+/// The apps, by name.
+#[utoipa::path(get, path = "/api/v1/apps", tag = "apps", params(PageQuery),
+    responses((status = 200, description = "A page of apps", body = Page<AppView>)))]
+pub(crate) async fn list_apps(
+    State(context): State<Context>,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<AppView>>, ApiError> {
+    let after: Option<AppName> = start(query.cursor.as_ref())?;
+    let found = context.store.apps(after.as_ref(), query.limit.size()).await.map_err(from_store)?;
+    let view = |row| AppView::of(&context, context.in_force(row));
+    Ok(Json(Page::of(found, |row| row.name.clone(), view)))
+}
+
+/// Makes an app.
+#[utoipa::path(post, path = "/api/v1/apps", tag = "apps", request_body = NewApp,
+    responses((status = 201, description = "The app", body = AppView)))]
+pub(crate) async fn create_app(
+    State(context): State<Context>,
+    JsonBody(new): JsonBody<NewApp>,
+) -> Result<Response, ApiError> {
+    let row = context.store.create_app(&new.name).await.map_err(from_store)?;
+    context.app_changed(row.id).await;
+    let app = AppView::of(&context, context.in_force(row));
+    let location = format!("/api/v1/apps/{}", app.name);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(app)).into_response())
+}
+
+/// An app.
+#[utoipa::path(get, path = "/api/v1/apps/{app}", tag = "apps",
+    responses((status = 200, description = "The app", body = AppView)))]
+pub(crate) async fn get_app(State(context): State<Context>, TargetApp(app): TargetApp) -> Json<AppView> {
+    Json(AppView::of(&context, app))
+}
+
+/// Removes an app with all that belongs to it: scripts, routes, data, history.
+#[utoipa::path(delete, path = "/api/v1/apps/{app}", tag = "apps",
+    responses((status = 204, description = "It is gone")))]
+pub(crate) async fn delete_app(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+) -> Result<StatusCode, ApiError> {
+    context.store.delete_app(app.id).await.map_err(from_store)?;
+    context.app_changed(app.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,189 @@
+//! The history of an app's invocations.
+
+use axum::{Json, extract::State};
+use picloud_core::{ErrorCode, EventKind, ExecutionId, Outcome, RequestId, ScriptName};
+use picloud_store::{Execution, ExecutionFilter, OutcomeFilter};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    access::TargetApp,
+    api::logs::LogView,
+    context::Context,
+    error::ApiError,
+    extract::{PathNames, QueryOf},
+    page::{Cursor, Page, PageLimit, start},
+    store_error::from_store,
+};
+
+/// One finished invocation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionView {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
+    id: ExecutionId,
+    /// The request it answered.
+    #[schema(value_type = uuid::Uuid)]
+    request_id: RequestId,
+    /// The script.
+    #[schema(value_type = String)]
+    script: ScriptName,
+    /// The version that ran.
+    version: i32,
+    /// What started it: `http` or `invoke`.
+    #[schema(value_type = String)]
+    kind: EventKind,
+    /// When it started.
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    /// `ok`, or the code of the failure.
+    outcome: &'static str,
+    /// Why it failed; null if it did not.
+    error: Option<ExecutionError>,
+    /// The status the client got, where there was one.
+    status: Option<u16>,
+    /// Units of fuel it used, nested calls included.
+    fuel_used: u64,
+    /// How long it took, in milliseconds.
+    duration_ms: f64,
+    /// Number of host calls.
+    host_calls: u64,
+    /// The most linear memory it had, in bytes.
+    memory_bytes: u64,
+    /// Whether log lines were left out because the budget was used up.
+    logs_truncated: bool,
+}
+
+/// Why an invocation failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionError {
+    /// The code.
+    #[schema(value_type = String)]
+    code: ErrorCode,
+    /// For people.
+    message: String,
+    /// The script, or the imported library, that it happened in.
+    script: Option<String>,
+    /// Line in it, from 1.
+    line: Option<u32>,
+    /// Column in it, from 1; 0 where only the line is known.
+    column: Option<u32>,
+    /// The text of that line.
+    source_line: Option<String>,
+}
+
+/// One finished invocation with its logs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionDetail {
+    /// The invocation.
+    #[serde(flatten)]
+    execution: ExecutionView,
+    /// What it logged, in order.
+    logs: Vec<LogView>,
+}
+
+impl From<Execution> for ExecutionView {
+    fn from(execution: Execution) -> Self {
+        let outcome = execution.outcome.error_code().map_or("ok", ErrorCode::as_str);
+        let error = match execution.outcome {
+            Outcome::Succeeded => None,
+            Outcome::Failed(fault) => {
+                let (script, line, column, source_line) =
+                    fault.position.map_or((None, None, None, None), |at| {
+                        (Some(at.script), Some(at.line), Some(at.column), Some(at.source_line))
+                    });
+                Some(ExecutionError {
+                    code: fault.code,
+                    message: fault.message,
+                    script,
+                    line,
+                    column,
+                    source_line,
+                })
+            }
+        };
+        Self {
+            id: execution.id,
+            request_id: execution.request_id,
+            script: execution.script,
+            version: execution.version,
+            kind: execution.kind,
+            started_at: execution.started_at,
+            outcome,
+            error,
+            status: execution.status,
+            fuel_used: execution.usage.fuel,
+            duration_ms: execution.usage.duration.as_secs_f64() * 1000.0,
+            host_calls: execution.usage.host_calls,
+            memory_bytes: execution.usage.memory_bytes,
+            logs_truncated: execution.logs_truncated,
+        }
+    }
+}
+
+/// Which executions to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExecutionsQuery {
+    /// Only those of this script.
+    #[param(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// `ok`, `failed`, or an error code.
+    #[param(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "outcome")]
+    outcome: OutcomeFilter,
+    /// Items of a page, 1 to 200.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: PageLimit,
+    /// `next_cursor` of the page before.
+    cursor: Option<Cursor>,
+}
+
+fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OutcomeFilter, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "ok" => Ok(OutcomeFilter::Succeeded),
+        "failed" => Ok(OutcomeFilter::Failed),
+        code => code.parse().map(OutcomeFilter::Code).map_err(|unknown: String| {
+            de::Error::custom(format!("outcome: {unknown}; allowed are ok, failed and error codes"))
+        }),
+    }
+}
+
+/// The executions of an app, newest first.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/executions", tag = "history", params(ExecutionsQuery),
+    responses((status = 200, description = "A page of executions", body = Page<ExecutionView>)))]
+pub(crate) async fn list_executions(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    QueryOf(query): QueryOf<ExecutionsQuery>,
+) -> Result<Json<Page<ExecutionView>>, ApiError> {
+    let before: Option<ExecutionId> = start(query.cursor.as_ref())?;
+    let filter = ExecutionFilter { script: query.script, outcome: query.outcome };
+    let found = context.store.executions(app.id, &filter, before, query.limit.size()).await;
+    Ok(Json(Page::of(found.map_err(from_store)?, |execution| execution.id, ExecutionView::from)))
+}
+
+/// An execution with its logs.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/executions/{id}", tag = "history",
+    responses((status = 200, description = "The execution", body = ExecutionDetail)))]
+pub(crate) async fn get_execution(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, ExecutionId)>,
+) -> Result<Json<ExecutionDetail>, ApiError> {
+    let found = context.store.execution(app.id, id).await.map_err(from_store)?;
+    let Some(execution) = found else {
+        return Err(ApiError::new(
+            ErrorCode::NotFound,
+            format!(
+                "there is no execution {id} in this app; it may have been too long ago, or not stored yet"
+            ),
+        ));
+    };
+    let logs = context.store.execution_logs(app.id, id).await.map_err(from_store)?;
+    let logs = logs.into_iter().map(LogView::from).collect();
+    Ok(Json(ExecutionDetail { execution: execution.into(), logs }))
+}

@@ -1,0 +1,14 @@
+//! The handlers of `/api/v1`, one module a kind of thing.
+
+pub(crate) mod apps;
+pub(crate) mod bundle;
+pub(crate) mod data;
+pub(crate) mod domains;
+pub(crate) mod executions;
+pub(crate) mod invoke;
+pub(crate) mod limits;
+pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod routes;
+pub(crate) mod scripts;
+pub(crate) mod usage;

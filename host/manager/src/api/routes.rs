@@ -1,0 +1,155 @@
+//! Routes: which script answers for which paths and methods.
+
+use axum::{Json, extract::State, http::StatusCode};
+use picloud_core::{AppName, Method, MethodSet, RouteId, RoutePattern, ScriptName};
+use picloud_store::{NewRoute, PutRoute, Route};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::{
+    access::TargetApp,
+    context::Context,
+    error::ApiError,
+    extract::{JsonBody, PathNames},
+    page::Page,
+    store_error::from_store,
+};
+
+/// A route to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteRequest {
+    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`; all of them if it is left out.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["GET", "POST"]))]
+    #[serde(default = "any_method", deserialize_with = "methods")]
+    methods: MethodSet,
+    /// Literals, `:name` for one segment, and `*name` at the end for whatever follows.
+    #[schema(value_type = String, example = "/users/:id")]
+    #[serde(deserialize_with = "pattern")]
+    path: RoutePattern,
+    /// The script that answers.
+    #[schema(value_type = String, example = "users")]
+    script: ScriptName,
+    /// How its invocations run.
+    #[serde(default)]
+    mode: RunMode,
+}
+
+/// How a route's invocations run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RunMode {
+    /// While the client waits.
+    #[default]
+    Sync,
+}
+
+/// A route of an app.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RouteView {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
+    id: RouteId,
+    /// The methods that it answers; GET answers HEAD as well.
+    methods: Vec<&'static str>,
+    /// The paths.
+    path: String,
+    /// The script that answers.
+    #[schema(value_type = String)]
+    script: ScriptName,
+    /// `sync`.
+    mode: &'static str,
+    /// Who may call it: `public`.
+    access: &'static str,
+    /// Where it answers; parameters stand for themselves.
+    url: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl RouteView {
+    fn of(context: &Context, app: &AppName, route: Route) -> Self {
+        let path = route.pattern.to_string();
+        Self {
+            id: route.id,
+            methods: route.methods.iter().map(Method::as_str).collect(),
+            url: context.config.apps.url(app, &path),
+            path,
+            script: route.script,
+            mode: route.mode.as_str(),
+            access: route.access.as_str(),
+            created_at: route.created_at,
+        }
+    }
+}
+
+impl From<RouteRequest> for NewRoute {
+    fn from(request: RouteRequest) -> Self {
+        match request.mode {
+            RunMode::Sync => Self { methods: request.methods, pattern: request.path, script: request.script },
+        }
+    }
+}
+
+fn any_method() -> MethodSet {
+    MethodSet::ANY
+}
+
+fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MethodSet, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    if names.is_empty() {
+        return Err(de::Error::custom(
+            "a route needs at least one method; leave methods out for all of them",
+        ));
+    }
+    names.iter().map(|name| name.parse::<Method>().map_err(de::Error::custom)).collect()
+}
+
+fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePattern, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+/// The routes of an app, oldest first.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/routes", tag = "routes",
+    responses((status = 200, description = "All of them", body = Page<RouteView>)))]
+pub(crate) async fn list_routes(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+) -> Result<Json<Page<RouteView>>, ApiError> {
+    let routes = context.store.routes(app.id).await.map_err(from_store)?;
+    Ok(Json(Page::whole(routes.into_iter().map(|route| RouteView::of(&context, &app.name, route)).collect())))
+}
+
+/// Makes a route, or replaces the one with the same paths and methods.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/routes", tag = "routes", request_body = RouteRequest,
+    responses(
+        (status = 201, description = "A new route", body = RouteView),
+        (status = 200, description = "A route of these paths and methods was there and was replaced", body = RouteView)))]
+pub(crate) async fn create_route(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    JsonBody(new): JsonBody<RouteRequest>,
+) -> Result<(StatusCode, Json<RouteView>), ApiError> {
+    let put = context.store.put_route(app.id, &new.into()).await.map_err(from_store)?;
+    context.app_changed(app.id).await;
+    let (status, route) = match put {
+        PutRoute::Created(route) => (StatusCode::CREATED, route),
+        PutRoute::Replaced(route) => (StatusCode::OK, route),
+    };
+    Ok((status, Json(RouteView::of(&context, &app.name, route))))
+}
+
+/// Removes a route.
+#[utoipa::path(delete, path = "/api/v1/apps/{app}/routes/{id}", tag = "routes",
+    responses((status = 204, description = "It is gone")))]
+pub(crate) async fn delete_route(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, RouteId)>,
+) -> Result<StatusCode, ApiError> {
+    context.store.delete_route(app.id, id).await.map_err(from_store)?;
+    context.app_changed(app.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,358 @@
+//! Scripts: upload, read, versions, back to a version.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use picloud_core::{App, AppId, ErrorCode, PrincipalId, ScriptName};
+use picloud_store::{
+    NewVersion, PutVersion, Script, ScriptSource, ScriptVersion, StoreError, VersionCondition,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    access::{Caller, TargetApp},
+    context::Context,
+    deploy::{self, Import},
+    error::ApiError,
+    extract::{JsonBody, PathNames, QueryOf, read_source},
+    page::{Page, PageQuery, start},
+    precondition::{ETag, Precondition},
+    store_error::from_store,
+};
+
+/// A script, as its active version is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScriptView {
+    /// Its name.
+    #[schema(value_type = String)]
+    name: ScriptName,
+    /// Number of the active version.
+    version: i32,
+    /// SHA-256 of the active version's source.
+    sha256: String,
+    /// Size of the source, in bytes.
+    size: u32,
+    /// Where it answers: its first route's, or `/NAME` of its app.
+    url: String,
+    /// The handlers it defines (`on_request`, ...); empty where its body is the handler.
+    handlers: Vec<String>,
+    /// When the script was first uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// When the active version was uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// What an upload did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PutAnswer {
+    /// The script.
+    #[serde(flatten)]
+    script: ScriptView,
+    /// The libraries that this version imports, directly or not, pinned as they are now.
+    #[schema(value_type = Vec<String>)]
+    imports: Vec<ScriptName>,
+    /// Whether source and libraries were those of the active version already, so that nothing was done.
+    unchanged: bool,
+    /// Scripts that import this one and keep the version they were built with until they are uploaded again.
+    #[schema(value_type = Vec<String>)]
+    imported_by: Vec<ScriptName>,
+}
+
+/// A script with its source.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScriptDetail {
+    /// The script.
+    #[serde(flatten)]
+    script: ScriptView,
+    /// The source.
+    #[schema(value_type = String)]
+    source: Arc<str>,
+    /// Names of the pinned libraries with the numbers of their versions.
+    imports: Vec<PinnedImport>,
+}
+
+/// A library as a version pins it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PinnedImport {
+    /// The library.
+    #[schema(value_type = String)]
+    name: ScriptName,
+    /// Its version.
+    version: i32,
+}
+
+/// A version of a script.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VersionView {
+    /// Its number.
+    version: i32,
+    /// Whether it is the one that answers.
+    active: bool,
+    /// SHA-256 of its source.
+    sha256: String,
+    /// Size of the source, in bytes.
+    size: u32,
+    /// The handlers it defines.
+    handlers: Vec<String>,
+    /// When it was uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// Who uploaded it; null where that principal is gone.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    created_by: Option<PrincipalId>,
+}
+
+/// Which version to go back to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rollback {
+    /// Its number.
+    version: i32,
+}
+
+/// `?version=` of a script.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SourceQuery {
+    /// Number of the version to read; the active one if it is left out.
+    version: Option<i32>,
+}
+
+impl ScriptView {
+    pub(crate) fn of(script: &Script, url: String) -> Self {
+        let active = &script.active;
+        Self {
+            name: script.name.clone(),
+            version: active.number,
+            sha256: active.source_hash.to_string(),
+            size: active.size,
+            url,
+            handlers: active.handlers.clone(),
+            created_at: script.created_at,
+            updated_at: active.created_at,
+        }
+    }
+
+    /// The script's name.
+    pub(crate) fn name(&self) -> &ScriptName {
+        &self.name
+    }
+}
+
+/// The addresses of an app's scripts.
+pub(crate) struct ScriptUrls<'a> {
+    context: &'a Context,
+    app: &'a App,
+    routes: Vec<picloud_store::Route>,
+}
+
+impl<'a> ScriptUrls<'a> {
+    pub(crate) async fn load(context: &'a Context, app: &'a App) -> Result<Self, ApiError> {
+        let routes = context.store.routes(app.id).await.map_err(from_store)?;
+        Ok(Self { context, app, routes })
+    }
+
+    /// Where a script answers.
+    pub(crate) fn of(&self, script: &ScriptName) -> String {
+        let route = self.routes.iter().find(|route| route.script == *script);
+        let path = route.map_or_else(|| format!("/{script}"), |route| route.pattern.to_string());
+        self.context.config.apps.url(&self.app.name, &path)
+    }
+}
+
+fn tag(script: &Script) -> ETag {
+    ETag::of(&[script.id.as_uuid().as_bytes(), &script.active.number.to_le_bytes()])
+}
+
+fn not_found(name: &ScriptName) -> ApiError {
+    ApiError::new(ErrorCode::ScriptNotFound, format!("there is no script {name} in this app"))
+}
+
+async fn find(context: &Context, app: AppId, name: &ScriptName) -> Result<Script, ApiError> {
+    context.store.script(app, name).await.map_err(from_store)?.ok_or_else(|| not_found(name))
+}
+
+/// The scripts of an app, by name.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/scripts", tag = "scripts", params(PageQuery),
+    responses((status = 200, description = "A page of scripts", body = Page<ScriptView>)))]
+pub(crate) async fn list_scripts(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<ScriptView>>, ApiError> {
+    let after: Option<ScriptName> = start(query.cursor.as_ref())?;
+    let found =
+        context.store.scripts(app.id, after.as_ref(), query.limit.size()).await.map_err(from_store)?;
+    let urls = ScriptUrls::load(&context, &app).await?;
+    let view = |script: Script| ScriptView::of(&script, urls.of(&script.name));
+    Ok(Json(Page::of(found, |script| script.name.clone(), view)))
+}
+
+/// A script with its source.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/scripts/{name}", tag = "scripts", params(SourceQuery),
+    responses((status = 200, description = "The script, with the `etag` of its active version", body = ScriptDetail)))]
+pub(crate) async fn get_script(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, name)): PathNames<(String, ScriptName)>,
+    QueryOf(query): QueryOf<SourceQuery>,
+) -> Result<Response, ApiError> {
+    let script = find(&context, app.id, &name).await?;
+    let number = query.version.unwrap_or(script.active.number);
+    let found = context.store.script_source(app.id, &name, Some(number)).await.map_err(from_store)?;
+    let Some(ScriptSource { version, source, imports }) = found else {
+        return Err(ApiError::new(ErrorCode::NotFound, format!("script {name} has no version {number}"))
+            .field("version"));
+    };
+    let etag = tag(&script);
+    let url = ScriptUrls::load(&context, &app).await?.of(&name);
+    let shown = Script { active: version, ..script };
+    let imports = imports.into_iter().map(|(name, version)| PinnedImport { name, version }).collect();
+    let detail = ScriptDetail { script: ScriptView::of(&shown, url), source, imports };
+    Ok(([etag.header()], Json(detail)).into_response())
+}
+
+/// Uploads a script: compiles it in the sandbox, stores a version, makes it active.
+///
+/// The body is the Rhai source, as `text/plain` or `application/rhai`.
+#[utoipa::path(put, path = "/api/v1/apps/{app}/scripts/{name}", tag = "scripts",
+    params(
+        ("if-match" = Option<String>, Header, description = "The `etag` that the change is based on."),
+        ("if-none-match" = Option<String>, Header, description = "`*`: only if there is no such script yet.")),
+    request_body(content = String, content_type = "text/plain", description = "The source"),
+    responses(
+        (status = 200, description = "A new version of it", body = PutAnswer),
+        (status = 201, description = "A new script", body = PutAnswer)))]
+pub(crate) async fn put_script(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    PathNames((_, name)): PathNames<(String, ScriptName)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let condition = condition(&context, app.id, &name, &Precondition::of(&parts.headers)?).await?;
+    let source = read_source(&parts.headers, body, app.limits.source_bytes).await?;
+    let built = deploy::build(&context, app.id, &name, &source, &Arc::default()).await?;
+    let imports = built.script.imports;
+    let version = NewVersion {
+        name: name.clone(),
+        source: source.into(),
+        image: built.script.image,
+        handlers: built.script.handlers,
+        imports: built.imports.iter().filter_map(Import::stored).collect(),
+        created_by: Some(caller.principal.id),
+    };
+    let put = context.store.put_version(app.id, &version, condition).await;
+    let put = put.map_err(|error| changed_meanwhile(error, condition))?;
+    context.app_changed(app.id).await;
+    let (status, unchanged) = match put {
+        PutVersion::Created(_) => (StatusCode::CREATED, false),
+        PutVersion::Updated(_) => (StatusCode::OK, false),
+        PutVersion::Unchanged(_) => (StatusCode::OK, true),
+    };
+    let imported_by = context.store.importers_of(app.id, &name).await.map_err(from_store)?;
+    let url = ScriptUrls::load(&context, &app).await?.of(&name);
+    let headers = [tag(put.script()).header(), location(&app, &name)];
+    let script = ScriptView::of(put.script(), url);
+    Ok((status, headers, Json(PutAnswer { script, imports, unchanged, imported_by })).into_response())
+}
+
+fn location(app: &App, name: &ScriptName) -> (HeaderName, String) {
+    (header::LOCATION, format!("/api/v1/apps/{}/scripts/{name}", app.name))
+}
+
+/// What a precondition asks of the store: it is checked here against what is there, and again by the store
+/// when it writes.
+async fn condition(
+    context: &Context,
+    app: AppId,
+    name: &ScriptName,
+    precondition: &Precondition,
+) -> Result<VersionCondition, ApiError> {
+    if precondition.is_empty() {
+        return Ok(VersionCondition::None);
+    }
+    let present = context.store.script(app, name).await.map_err(from_store)?;
+    precondition.check(present.as_ref().map(tag).as_ref())?;
+    Ok(present.map_or(VersionCondition::Absent, |script| VersionCondition::Active(script.active.number)))
+}
+
+fn changed_meanwhile(error: StoreError, condition: VersionCondition) -> ApiError {
+    match (error, condition) {
+        (StoreError::Conflict, VersionCondition::None) => ApiError::new(
+            ErrorCode::AlreadyExists,
+            "a library that it imports was removed in the meantime; upload it again",
+        ),
+        (StoreError::Conflict, _) => {
+            ApiError::new(ErrorCode::PreconditionFailed, "the script was changed in the meantime")
+        }
+        (other, _) => from_store(other),
+    }
+}
+
+/// Removes a script with all its versions; refused while a route or another script needs it.
+#[utoipa::path(delete, path = "/api/v1/apps/{app}/scripts/{name}", tag = "scripts",
+    responses((status = 204, description = "It is gone")))]
+pub(crate) async fn delete_script(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, name)): PathNames<(String, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    context.store.delete_script(app.id, &name).await.map_err(from_store)?;
+    context.app_changed(app.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The versions of a script, newest first.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/scripts/{name}/versions", tag = "scripts", params(PageQuery),
+    responses((status = 200, description = "A page of versions", body = Page<VersionView>)))]
+pub(crate) async fn list_versions(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, name)): PathNames<(String, ScriptName)>,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Result<Json<Page<VersionView>>, ApiError> {
+    let active = find(&context, app.id, &name).await?.active.number;
+    let before: Option<i32> = start(query.cursor.as_ref())?;
+    let found =
+        context.store.versions(app.id, &name, before, query.limit.size()).await.map_err(from_store)?;
+    let view = |version: ScriptVersion| VersionView {
+        version: version.number,
+        active: version.number == active,
+        sha256: version.source_hash.to_string(),
+        size: version.size,
+        handlers: version.handlers,
+        created_at: version.created_at,
+        created_by: version.created_by,
+    };
+    Ok(Json(Page::of(found, |version| version.number, view)))
+}
+
+/// Makes an older version active again.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/scripts/{name}/rollback", tag = "scripts",
+    request_body = Rollback,
+    responses((status = 200, description = "The script as it is now", body = ScriptView)))]
+pub(crate) async fn rollback_script(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    PathNames((_, name)): PathNames<(String, ScriptName)>,
+    JsonBody(to): JsonBody<Rollback>,
+) -> Result<Response, ApiError> {
+    let by = Some(caller.principal.id);
+    let script = context.store.roll_back(app.id, &name, to.version, by).await.map_err(from_store)?;
+    context.app_changed(app.id).await;
+    let url = ScriptUrls::load(&context, &app).await?.of(&name);
+    Ok(([tag(&script).header()], Json(ScriptView::of(&script, url))).into_response())
+}

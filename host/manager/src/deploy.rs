@@ -1,0 +1,135 @@
+//! From a source to a stored version: build it in the sandbox, pin the libraries it imports.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use picloud_core::{
+    AppId, BoxFuture, BuildError, BuiltScript, ErrorCode, HostError, Libraries, ScriptName, ScriptVersionId,
+};
+use picloud_store::{Store, StoreError};
+
+use crate::{context::Context, error::ApiError};
+
+/// A script that compiled, and what its imports were when it did.
+pub(crate) struct Built {
+    /// What the sandbox says of it.
+    pub(crate) script: BuiltScript,
+    /// The libraries that went in, each as it was found.
+    pub(crate) imports: Vec<Import>,
+}
+
+/// A library that went into an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Import {
+    /// A stored version.
+    Stored(ScriptVersionId),
+    /// Another script of the same bundle.
+    Bundled(ScriptName),
+}
+
+impl Import {
+    /// The version, if it is a stored one.
+    pub(crate) fn stored(&self) -> Option<ScriptVersionId> {
+        match self {
+            Self::Stored(version) => Some(*version),
+            Self::Bundled(_) => None,
+        }
+    }
+
+    /// The script's name, if it is one of the bundle.
+    pub(crate) fn bundled(self) -> Option<ScriptName> {
+        match self {
+            Self::Stored(_) => None,
+            Self::Bundled(name) => Some(name),
+        }
+    }
+}
+
+/// Compiles a script. Its imports are the scripts of `bundle`, and then the app's.
+pub(crate) async fn build(
+    context: &Context,
+    app: AppId,
+    name: &ScriptName,
+    source: &str,
+    bundle: &Arc<BTreeMap<ScriptName, Arc<str>>>,
+) -> Result<Built, ApiError> {
+    let libraries = Arc::new(AppLibraries {
+        store: context.store.clone(),
+        app,
+        bundle: Arc::clone(bundle),
+        found: Mutex::default(),
+    });
+    let script = context.executor.build(name, source, libraries.clone()).await.map_err(refusal)?;
+    let mut found = libraries.found();
+    let imports = script.imports.iter().filter_map(|name| found.remove(name).map(|library| library.import));
+    Ok(Built { imports: imports.collect(), script })
+}
+
+fn refusal(error: BuildError) -> ApiError {
+    match error {
+        BuildError::Script { message, position } => {
+            ApiError::new(ErrorCode::CompileError, message).at(position.as_ref())
+        }
+        BuildError::Host(error) => ApiError::new(error.code, error.message),
+    }
+}
+
+/// Resolves imports, and remembers what each was: the version that was compiled is the one to be pinned.
+struct AppLibraries {
+    store: Store,
+    app: AppId,
+    bundle: Arc<BTreeMap<ScriptName, Arc<str>>>,
+    found: Mutex<BTreeMap<ScriptName, FoundLibrary>>,
+}
+
+#[derive(Clone)]
+struct FoundLibrary {
+    import: Import,
+    source: Arc<str>,
+}
+
+impl AppLibraries {
+    fn found(&self) -> MutexGuard<'_, BTreeMap<ScriptName, FoundLibrary>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find(&self, name: &ScriptName) -> Result<Option<FoundLibrary>, HostError> {
+        if let Some(source) = self.bundle.get(name) {
+            return Ok(Some(FoundLibrary {
+                import: Import::Bundled(name.clone()),
+                source: Arc::clone(source),
+            }));
+        }
+        let library = self.store.library(self.app, name).await.map_err(host_error)?;
+        Ok(library
+            .map(|library| FoundLibrary { import: Import::Stored(library.version), source: library.source }))
+    }
+}
+
+impl Libraries for AppLibraries {
+    fn library<'a>(&'a self, name: &'a ScriptName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(async move {
+            // Asked twice, it is the same version twice, also if it was changed in between.
+            let known = self.found().get(name).cloned();
+            let found = match known {
+                Some(found) => Some(found),
+                None => self.find(name).await?,
+            };
+            let Some(found) = found else { return Ok(None) };
+            let kept = self.found().entry(name.clone()).or_insert(found).source.clone();
+            Ok(Some(kept))
+        })
+    }
+}
+
+fn host_error(error: StoreError) -> HostError {
+    let unavailable = matches!(error, StoreError::Unavailable(_));
+    tracing::warn!(%error, "a library could not be read");
+    if unavailable {
+        HostError::new(ErrorCode::DatabaseUnavailable, "the database does not answer; try again later")
+    } else {
+        HostError::new(ErrorCode::Internal, "a library could not be read")
+    }
+}

@@ -1,0 +1,220 @@
+//! Reading requests: path, query and body, each with an error that says what is wrong and what is allowed.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request,
+        path::ErrorKind,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::{HeaderMap, header, request::Parts},
+};
+use picloud_core::ErrorCode;
+use picloud_edge::{BodyTimes, Problem};
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+
+/// A JSON body that holds no user data of its own, in bytes.
+pub(crate) const JSON_BYTES: u64 = 64 * 1024;
+
+/// How deeply JSON may be nested: what `serde_json` itself allows for parsed values.
+const JSON_DEPTH: usize = 127;
+
+/// The names in a path, decoded and checked.
+pub(crate) struct PathNames<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathNames<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Self(names)),
+            Err(PathRejection::FailedToDeserializePathParams(failure)) => Err(match failure.kind() {
+                ErrorKind::InvalidUtf8InPathParam { key } => {
+                    ApiError::new(ErrorCode::BadRequest, format!("{key} in the path is not UTF-8"))
+                }
+                ErrorKind::ParseErrorAtKey { key, value, .. } => {
+                    ApiError::new(ErrorCode::Invalid, format!("{key} cannot be {value:?}")).field(key)
+                }
+                ErrorKind::DeserializeError { key, message, .. } => {
+                    ApiError::new(ErrorCode::Invalid, message.clone()).field(key)
+                }
+                other => ApiError::new(ErrorCode::Invalid, other.to_string()),
+            }),
+            Err(other) => Err(ApiError::internal("path parameters", &other)),
+        }
+    }
+}
+
+/// The query string.
+pub(crate) struct QueryOf<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(QueryRejection::FailedToDeserializeQueryString(failure)) => {
+                let cause = std::error::Error::source(&failure).map_or_else(String::new, ToString::to_string);
+                Err(ApiError::new(ErrorCode::Invalid, format!("query string: {cause}")))
+            }
+            Err(other) => Err(ApiError::internal("query string", &other)),
+        }
+    }
+}
+
+/// A JSON body of at most [`JSON_BYTES`].
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        read_json(&parts.headers, body, JSON_BYTES).await.map(Self)
+    }
+}
+
+/// Reads a JSON body of at most `most` bytes. Keys that `T` does not know, and keys given twice, are refused.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    most: u64,
+) -> Result<T, ApiError> {
+    if media_type(headers).as_deref() != Some("application/json") {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body must be JSON, with content-type: application/json",
+        ));
+    }
+    parse_json(&read_body(headers, body, most).await?)
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if depth(bytes) > JSON_DEPTH {
+        return Err(ApiError::new(
+            ErrorCode::BadRequest,
+            format!("the JSON is nested more than {JSON_DEPTH} levels deep"),
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        if cause.is_data() {
+            let named = if path == "." { String::new() } else { format!("{path}: ") };
+            let refusal = ApiError::new(ErrorCode::Invalid, format!("{named}{cause}"));
+            if path == "." { refusal } else { refusal.field(path) }
+        } else {
+            ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
+        }
+    })?;
+    json.end().map_err(|cause| {
+        ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
+    })?;
+    Ok(value)
+}
+
+/// The deepest nesting of arrays and objects. `RawValue` is skipped over rather than parsed, so that the
+/// parser's own limit does not hold for it.
+fn depth(json: &[u8]) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Reads a script's source of at most `most` bytes.
+pub(crate) async fn read_source(headers: &HeaderMap, body: Body, most: u64) -> Result<String, ApiError> {
+    if let Some(given) = media_type(headers)
+        && !matches!(
+            given.as_str(),
+            // curl sends the last one where a body is given without a type.
+            "text/plain" | "application/rhai" | "text/rhai" | "application/x-www-form-urlencoded"
+        )
+    {
+        return Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            format!("a script is uploaded as text/plain or application/rhai, not as {given}"),
+        ));
+    }
+    let bytes = read_body(headers, body, most).await?;
+    String::from_utf8(bytes.into()).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        ApiError::new(ErrorCode::Invalid, format!("the source is not UTF-8: byte {at} starts no character"))
+    })
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, ApiError> {
+    let read = picloud_edge::read_body(headers, body, most, BodyTimes::default()).await;
+    read.map_err(|error| Problem::from(error).into())
+}
+
+/// The media type without its parameters, in lower case.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?;
+    let text = value.to_str().unwrap_or("an unreadable type");
+    Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use picloud_core::LimitsPatch;
+
+    use super::*;
+
+    fn refusal(json: &str) -> (ErrorCode, String) {
+        let error = parse_json::<LimitsPatch>(json.as_bytes()).unwrap_err();
+        (error.code(), error.detail().to_owned())
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let cases = [
+            (r#"{"fuel":-1}"#, ErrorCode::Invalid, "fuel: invalid value: integer `-1`, expected u64"),
+            (r#"{"fuel":1.5}"#, ErrorCode::Invalid, "fuel: invalid type: floating point `1.5`, expected u64"),
+            (r#"{"fuel":"1"}"#, ErrorCode::Invalid, "fuel: invalid type: string \"1\", expected u64"),
+            (r#"{"role":1}"#, ErrorCode::Invalid, "unknown field `role`"),
+            (r#"{"fuel":1,"fuel":2}"#, ErrorCode::Invalid, "duplicate field `fuel`"),
+            (r#"{"fuel":18446744073709551616}"#, ErrorCode::Invalid, "fuel: "),
+            (r#"{"fuel":1"#, ErrorCode::BadRequest, "the body is not valid JSON"),
+            (r#"{"fuel":1} x"#, ErrorCode::BadRequest, "the body is not valid JSON: trailing"),
+        ];
+        for (json, code, detail) in cases {
+            let (found, text) = refusal(json);
+            assert_eq!(found, code, "{json}: {text}");
+            assert!(text.contains(detail), "{json}: {text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_also_where_nothing_is_parsed() {
+        assert_eq!(depth(br#"{"a":["]]]",[{}]]}"#), 4);
+        assert_eq!(depth(br#""\"[[[""#), 0);
+        let deep = "[".repeat(100_000);
+        assert_eq!(refusal(&deep).0, ErrorCode::BadRequest);
+        assert!(parse_json::<Box<serde_json::value::RawValue>>(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! Names with slashes in paths.
+//!
+//! A script may be called `api/users`, a kv key `a/b/c`. Clients may percent-encode such a slash (`api%2Fusers`)
+//! or not; before routing, the slashes that belong to a name are encoded, so that every route sees one segment
+//! per name.
+
+/// What may follow a script's name. A script whose own last folder has one of these names is addressed with
+/// its slashes encoded.
+const SCRIPT_ACTIONS: [&str; 3] = ["versions", "rollback", "invoke"];
+
+/// The path with the slashes of names encoded, if it has any.
+pub(crate) fn fold_names(path: &str) -> Option<String> {
+    let in_app = path.strip_prefix("/api/v1/apps/")?;
+    let (app, in_app) = in_app.split_once('/')?;
+    if let Some(rest) = in_app.strip_prefix("scripts/") {
+        let (name, action) = match rest.rsplit_once('/') {
+            Some((name, action)) if SCRIPT_ACTIONS.contains(&action) => (name, Some(action)),
+            _ => (rest, None),
+        };
+        let action = action.map(|action| format!("/{action}")).unwrap_or_default();
+        return name
+            .contains('/')
+            .then(|| format!("/api/v1/apps/{app}/scripts/{}{action}", name.replace('/', "%2F")));
+    }
+    let (collection, key) = in_app.strip_prefix("kv/")?.split_once('/')?;
+    key.contains('/').then(|| format!("/api/v1/apps/{app}/kv/{collection}/{}", key.replace('/', "%2F")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_of_names_are_encoded_and_others_stay() {
+        let cases = [
+            ("/api/v1/apps/a/scripts/api/users", Some("/api/v1/apps/a/scripts/api%2Fusers")),
+            (
+                "/api/v1/apps/a/scripts/api/users/versions",
+                Some("/api/v1/apps/a/scripts/api%2Fusers/versions"),
+            ),
+            ("/api/v1/apps/a/scripts/x%2Fversions", None),
+            ("/api/v1/apps/a/scripts/x/invoke", None),
+            ("/api/v1/apps/a/scripts/invoke", None),
+            ("/api/v1/apps/a/scripts", None),
+            ("/api/v1/apps/a/kv/c/k", None),
+            ("/api/v1/apps/a/kv/c/a/b/", Some("/api/v1/apps/a/kv/c/a%2Fb%2F")),
+            ("/api/v1/apps/a/kv/c//a", Some("/api/v1/apps/a/kv/c/%2Fa")),
+            ("/api/v1/apps/a", None),
+            ("/metrics", None),
+        ];
+        for (path, folded) in cases {
+            assert_eq!(fold_names(path).as_deref(), folded, "{path}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Whether the node lives, whether it can serve, and what it counts.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::context::Context;
+
+/// Counts the answers of this API by the class of their status.
+#[derive(Debug, Default)]
+pub(crate) struct ApiMetrics {
+    classes: [AtomicU64; 5],
+}
+
+impl ApiMetrics {
+    /// Counts an answer.
+    pub(crate) fn count(&self, status: StatusCode) {
+        if let Some(class) = self.classes.get(usize::from(status.as_u16() / 100).saturating_sub(1)) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        text.push_str("# HELP picloud_api_responses Answers of the management API by class of status.\n");
+        text.push_str("# TYPE picloud_api_responses counter\n");
+        for (class, count) in (1..).zip(&self.classes) {
+            let count = count.load(Ordering::Relaxed);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "picloud_api_responses_total{{status=\"{class}xx\"}} {count}");
+        }
+    }
+}
+
+/// Whether the node can serve.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// Whether it can.
+    ready: bool,
+    /// Whether the database answers.
+    database: bool,
+    /// Whether its schema is the one of this program.
+    migrations: bool,
+    /// Whether the node takes requests.
+    node: bool,
+    /// How instances get their memory.
+    pool_mode: &'static str,
+    /// How a used slot is reset.
+    reset: &'static str,
+    /// Why it cannot serve; empty if it can.
+    reasons: Vec<&'static str>,
+}
+
+/// The process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health",
+    responses((status = 200, description = "It lives", body = String, content_type = "text/plain")))]
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the node can serve: database, schema, sandbox.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "It can serve", body = Readiness),
+    (status = 503, description = "It cannot, with the reasons", body = Readiness)))]
+pub(crate) async fn readyz(State(context): State<Context>) -> Response {
+    let node = context.node.status();
+    let database =
+        context.store.ping().await.inspect_err(|error| tracing::warn!(%error, "the database")).is_ok();
+    let migrations = database
+        && context.store.migrations_current().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the state of the schema is not known");
+            false
+        });
+    let mut reasons = Vec::new();
+    if !database {
+        reasons.push("the database does not answer");
+    } else if !migrations {
+        reasons.push("the database's schema is not the one of this program; run `picloud migrate`");
+    }
+    if node.draining {
+        reasons.push("the node is shutting down");
+    } else if !node.ready {
+        reasons.push("the node takes no requests yet");
+    }
+    let readiness = Readiness {
+        ready: reasons.is_empty(),
+        database,
+        migrations,
+        node: node.ready && !node.draining,
+        pool_mode: node.pool_mode,
+        reset: node.reset,
+        reasons,
+    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+/// Metrics in the OpenMetrics text format, which Prometheus reads.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
+pub(crate) async fn metrics(State(context): State<Context>) -> Response {
+    const END: &str = "# EOF\n";
+    let mut text = context.node.metrics();
+    if let Some(cut) = text.strip_suffix(END).map(str::len) {
+        text.truncate(cut);
+    }
+    context.metrics.write(&mut text);
+    text.push_str(END);
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}

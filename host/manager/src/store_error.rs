@@ -1,0 +1,30 @@
+//! What a failure of the store means to a client.
+
+use picloud_core::ErrorCode;
+use picloud_store::StoreError;
+
+use crate::error::ApiError;
+
+/// Only texts that the store writes for clients go out; the rest goes to the log.
+pub(crate) fn from_store(error: StoreError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        StoreError::NotFound { what } => {
+            let code = match what {
+                "app" => ErrorCode::AppNotFound,
+                "script" => ErrorCode::ScriptNotFound,
+                _ => ErrorCode::NotFound,
+            };
+            ApiError::new(code, text)
+        }
+        StoreError::AlreadyExists { .. } => ApiError::new(ErrorCode::AlreadyExists, text),
+        StoreError::InUse { by, .. } => ApiError::new(ErrorCode::AlreadyExists, text).with("used_by", by),
+        StoreError::Conflict => ApiError::new(ErrorCode::AlreadyExists, text),
+        StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "the database does not answer");
+            ApiError::new(ErrorCode::DatabaseUnavailable, "the database does not answer; try again later")
+        }
+        StoreError::Incompatible(_) | StoreError::Database(_) => ApiError::internal("a statement", &error),
+    }
+}

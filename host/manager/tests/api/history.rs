@@ -1,0 +1,159 @@
+//! Executions, logs and usage.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use picloud_core::{
+    App, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, LogLevel, LogLine, Logs, Outcome,
+    RequestId, ScriptName, SourcePosition, Usage,
+};
+use picloud_store::HistoryBatch;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::support::Server;
+
+async fn run(server: &Server, app: &App, script: &str, outcome: Outcome, lines: &[&str]) -> ExecutionId {
+    let line = |message: &&str| LogLine {
+        level: LogLevel::Warn,
+        message: (*message).into(),
+        at: Duration::from_millis(1),
+    };
+    let id = ExecutionId::generate();
+    let mut batch = HistoryBatch::default();
+    batch.keep(ExecutionRecord {
+        id,
+        request_id: RequestId::generate(),
+        app: app.id,
+        script: ScriptName::new(script).unwrap(),
+        version: 1,
+        kind: EventKind::Http,
+        started_at: OffsetDateTime::now_utc(),
+        status: Some(if outcome == Outcome::Succeeded { 200 } else { 500 }),
+        outcome,
+        usage: Usage { fuel: 100, duration: Duration::from_micros(500), ..Usage::default() },
+        logs: Logs { lines: lines.iter().map(line).collect(), truncated: false },
+    });
+    server.store.store_history(&batch).await.unwrap();
+    id
+}
+
+fn failure() -> Outcome {
+    let position = SourcePosition { script: "b".into(), line: 2, column: 3, source_line: "throw 1".into() };
+    Outcome::Failed(Fault { code: ErrorCode::ScriptError, message: "1".into(), position: Some(position) })
+}
+
+#[tokio::test]
+async fn executions_are_listed_newest_first_and_filtered() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    let first = run(&server, &app, "a", Outcome::Succeeded, &["one", "two"]).await;
+    let second = run(&server, &app, "b", failure(), &[]).await;
+    let third = run(&server, &app, "a", Outcome::Succeeded, &[]).await;
+    let list =
+        async |query: &str| server.get(&format!("/api/v1/apps/demo/executions{query}")).await.items("id");
+    let ids = |ids: &[ExecutionId]| ids.iter().map(|id| json!(id)).collect::<Vec<Value>>();
+    assert_eq!(list("").await, ids(&[third, second, first]));
+    assert_eq!(list("?script=a").await, ids(&[third, first]));
+    assert_eq!(list("?outcome=failed").await, ids(&[second]));
+    assert_eq!(list("?outcome=ok&limit=1").await, ids(&[third]));
+    assert_eq!(list("?outcome=script_error").await, ids(&[second]));
+    assert_eq!(list("?outcome=out_of_fuel").await, ids(&[]));
+    for bad in ["outcome=bad", "outcome=", "script=..", "from=1"] {
+        server.get(&format!("/api/v1/apps/demo/executions?{bad}")).await.problem("invalid");
+    }
+    let detail = server.get(&format!("/api/v1/apps/demo/executions/{first}")).await.json();
+    assert_eq!((&detail["outcome"], &detail["error"]), (&json!("ok"), &Value::Null));
+    assert_eq!(detail["logs"][1]["message"], "two");
+    assert_eq!(detail["duration_ms"], 0.5);
+    let failed = server.get(&format!("/api/v1/apps/demo/executions/{second}")).await.json();
+    assert_eq!(failed["outcome"], "script_error");
+    assert_eq!((&failed["error"]["line"], &failed["error"]["source_line"]), (&json!(2), &json!("throw 1")));
+
+    server.app("other").await;
+    server.get(&format!("/api/v1/apps/other/executions/{first}")).await.problem("not_found");
+    assert!(server.get("/api/v1/apps/other/executions").await.items("id").is_empty());
+    server.get("/api/v1/apps/demo/executions/x").await.problem("invalid");
+}
+
+#[tokio::test]
+async fn logs_are_read_back_and_on() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    run(&server, &app, "a", Outcome::Succeeded, &["1", "2", "3"]).await;
+    run(&server, &app, "b", Outcome::Succeeded, &["4"]).await;
+    let logs = async |query: &str| server.get(&format!("/api/v1/apps/demo/logs{query}")).await;
+    assert_eq!(logs("").await.items("message"), ["4", "3", "2", "1"]);
+    assert_eq!(logs("?script=b").await.items("message"), ["4"]);
+    let page = logs("?limit=3").await.json();
+    let older = logs(&format!("?cursor={}", page["next_cursor"].as_str().unwrap())).await;
+    assert_eq!(older.items("message"), ["1"]);
+    let position = older.items("position")[0].as_i64().unwrap();
+    let on = logs(&format!("?after={position}&limit=2")).await;
+    assert_eq!(on.items("message"), ["2", "3"]);
+    let rest = logs(&format!("?cursor={}", on.json()["next_cursor"].as_str().unwrap())).await;
+    assert_eq!(rest.items("message"), ["4"]);
+    assert_eq!(rest.json()["next_cursor"], Value::Null);
+}
+
+/// Reads a stream until it has `count` events, as (id, message).
+async fn events(body: &mut Incoming, count: usize) -> Vec<(i64, String)> {
+    let mut text = String::new();
+    while text.matches("\n\n").count() < count {
+        let frame = body.frame().await.expect("the stream goes on").unwrap();
+        text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    let field = |event: &str, name: &str| {
+        event
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("{event}"))
+            .trim()
+            .to_owned()
+    };
+    let read = |event: &str| {
+        assert_eq!(field(event, "event:"), "log");
+        let line: Value = serde_json::from_str(&field(event, "data:")).unwrap();
+        (field(event, "id:").parse().unwrap(), line["message"].as_str().unwrap().to_owned())
+    };
+    text.split_terminator("\n\n").map(read).collect()
+}
+
+#[tokio::test]
+async fn a_log_can_be_followed_and_taken_up_again() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    run(&server, &app, "a", Outcome::Succeeded, &["1", "2"]).await;
+    let call = || server.call("GET", "/api/v1/apps/demo/logs?follow=true&limit=1");
+    let response = call().stream().await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let first = events(&mut body, 1).await;
+    assert_eq!(first[0].1, "2");
+    run(&server, &app, "a", Outcome::Succeeded, &["3", "4\nand more"]).await;
+    let messages = |events: &[(i64, String)]| events.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+    assert_eq!(messages(&events(&mut body, 2).await), ["3", "4\nand more"]);
+    drop(body);
+    let mut again = call().header("last-event-id", &first[0].0.to_string()).stream().await.into_body();
+    assert_eq!(messages(&events(&mut again, 2).await), ["3", "4\nand more"]);
+    call().header("last-event-id", "x").send().await.problem("bad_request");
+}
+
+#[tokio::test]
+async fn usage_is_counted_by_hour() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    run(&server, &app, "a", Outcome::Succeeded, &[]).await;
+    run(&server, &app, "a", Outcome::Succeeded, &[]).await;
+    run(&server, &app, "b", failure(), &[]).await;
+    let usage = server.get("/api/v1/apps/demo/usage?hours=2").await;
+    assert_eq!(usage.items("outcome"), ["ok", "script_error"]);
+    assert_eq!(usage.items("count"), [2, 1]);
+    assert_eq!(usage.items("fuel_used"), [200, 100]);
+    let month = server.get("/api/v1/apps/demo/usage?hours=744").await.json();
+    assert!(month["next_cursor"].is_string(), "a page covers a day");
+    for bad in ["0", "745", "-1", "x"] {
+        server.get(&format!("/api/v1/apps/demo/usage?hours={bad}")).await.problem("invalid");
+    }
+}

@@ -1,0 +1,16 @@
+//! The management API over real sockets, with a real PostgreSQL. Sandbox and node are scripted: what runs in
+//! the real ones is tested in `host/picloud/tests`.
+
+mod apps;
+mod auth;
+mod data;
+mod health;
+mod history;
+mod hosts;
+mod invoke;
+mod limits;
+mod openapi;
+mod owner;
+mod routes;
+mod scripts;
+mod support;

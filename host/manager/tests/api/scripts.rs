@@ -1,0 +1,202 @@
+//! Scripts, their versions, and bundles.
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+const SCRIPTS: &str = "/api/v1/apps/demo/scripts";
+
+#[tokio::test]
+async fn a_script_is_uploaded_changed_and_rolled_back() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    let first = server.script("demo", "hello", "fn on_request(req) { 1 }").await;
+    assert_eq!(first.status, 201, "{first:?}");
+    assert_eq!(first.header("location"), "/api/v1/apps/demo/scripts/hello");
+    let json = first.json();
+    assert_eq!(json["name"], "hello");
+    assert_eq!(json["version"], 1);
+    assert_eq!(json["sha256"], picloud_core::SourceHash::of("fn on_request(req) { 1 }").to_string());
+    assert_eq!(json["url"], "http://127.0.0.1:8421/@demo/hello");
+    assert_eq!(json["handlers"], json!(["on_request"]));
+    assert_eq!(json["unchanged"], false);
+
+    let same = server.script("demo", "hello", "fn on_request(req) { 1 }").await;
+    assert_eq!((same.status.as_u16(), &same.json()["unchanged"]), (200, &json!(true)));
+    let second = server.script("demo", "hello", "2").await;
+    assert_eq!((second.status.as_u16(), &second.json()["version"]), (200, &json!(2)));
+
+    let versions = server.get(&format!("{SCRIPTS}/hello/versions")).await;
+    assert_eq!(versions.items("version"), [2, 1]);
+    assert_eq!(versions.items("active"), [true, false]);
+    let back =
+        server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 1 })).send().await;
+    assert_eq!((back.status.as_u16(), &back.json()["version"]), (200, &json!(1)));
+    assert_eq!(server.get(&format!("{SCRIPTS}/hello")).await.json()["source"], "fn on_request(req) { 1 }");
+    assert_eq!(server.get(&format!("{SCRIPTS}/hello?version=2")).await.json()["source"], "2");
+    server.get(&format!("{SCRIPTS}/hello?version=3")).await.problem("not_found");
+    let missing = server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 9 }));
+    missing.send().await.problem("not_found");
+    assert!(server.node.changed.lock().unwrap().iter().all(|changed| *changed == app.id));
+
+    assert_eq!(server.call("DELETE", &format!("{SCRIPTS}/hello")).send().await.status, 204);
+    server.get(&format!("{SCRIPTS}/hello")).await.problem("script_not_found");
+    server.get(&format!("{SCRIPTS}/hello/versions")).await.problem("script_not_found");
+    server.call("DELETE", &format!("{SCRIPTS}/hello")).send().await.problem("script_not_found");
+}
+
+#[tokio::test]
+async fn a_script_that_does_not_compile_says_where() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let answer = server.script("demo", "hello", "let x = 1;\n!Expecting ';'").await;
+    assert_eq!(answer.status, 422);
+    let problem = answer.problem("compile_error");
+    assert_eq!(problem["script"], "hello");
+    assert_eq!((&problem["line"], &problem["column"]), (&json!(2), &json!(1)));
+    assert_eq!(problem["source_line"], "!Expecting ';'");
+    assert_eq!(problem["detail"], "Expecting ';'");
+    server.get(&format!("{SCRIPTS}/hello")).await.problem("script_not_found");
+}
+
+#[tokio::test]
+async fn sources_are_utf8_text_up_to_the_limit() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let put = |content_type: &str, body: Vec<u8>| {
+        server.call("PUT", &format!("{SCRIPTS}/s")).body(content_type, body)
+    };
+    for good in ["text/plain; charset=utf-8", "application/rhai", "application/x-www-form-urlencoded"] {
+        assert!(put(good, b"1".to_vec()).send().await.status.is_success(), "{good}");
+    }
+    for bad in ["application/json", "multipart/form-data; boundary=x", "image/png"] {
+        put(bad, b"1".to_vec()).send().await.problem("unsupported_media_type");
+    }
+    put("text/plain", vec![b'1', 0xff]).send().await.problem("invalid");
+    put("text/plain", b"\"\0\"".to_vec()).send().await.problem("invalid");
+    let limits = json!({ "source_bytes": 10 });
+    server.call("PUT", "/api/v1/apps/demo/limits").json(&limits).send().await;
+    assert_eq!(put("text/plain", vec![b' '; 10]).send().await.status, 200);
+    let answer = put("text/plain", vec![b' '; 11]).send().await;
+    assert_eq!(answer.problem("body_too_large")["limit"], 10);
+    let huge = put("text/plain", vec![b' '; 3_000_000]).send().await;
+    huge.problem("body_too_large");
+    assert_eq!(huge.status, 413);
+}
+
+#[tokio::test]
+async fn names_may_have_slashes_and_nothing_that_leaves_the_app() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    assert_eq!(server.script("demo", "api/users", "1").await.json()["name"], "api/users");
+    assert_eq!(server.script("demo", "api%2Fusers", "1").await.json()["unchanged"], true);
+    assert_eq!(server.get(&format!("{SCRIPTS}/api/users/versions")).await.items("version"), [1]);
+    assert_eq!(server.script("demo", "x%2Fversions", "1").await.json()["name"], "x/versions");
+    for bad in ["..%2fother", "a%00", "a%20b", "a//b", "%ff", "a.rhai", &"a".repeat(65)] {
+        let answer = server.script("demo", bad, "1").await;
+        assert!([400, 422].contains(&answer.status.as_u16()), "{bad}: {answer:?}");
+    }
+    assert_eq!(server.get(SCRIPTS).await.items("name"), ["api/users", "x/versions"]);
+}
+
+#[tokio::test]
+async fn an_upload_can_be_bound_to_what_was_seen() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let path = format!("{SCRIPTS}/s");
+    let put =
+        |source: &str, header: &str, tag: &str| server.call("PUT", &path).text(source).header(header, tag);
+    put("1", "if-match", "*").send().await.problem("precondition_failed");
+    let first = put("1", "if-none-match", "*").send().await;
+    assert_eq!(first.status, 201);
+    put("2", "if-none-match", "*").send().await.problem("precondition_failed");
+    let tag = first.header("etag").to_owned();
+    assert_eq!(server.get(&path).await.header("etag"), tag);
+    assert_eq!(put("2", "if-match", &tag).send().await.status, 200);
+    let late = put("3", "if-match", &tag).send().await;
+    late.problem("precondition_failed");
+    assert_eq!(late.status, 412);
+    assert_eq!(server.get(&path).await.json()["source"], "2");
+}
+
+#[tokio::test]
+async fn a_version_keeps_the_libraries_it_was_built_with() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let missing = server.script("demo", "main", "import lib").await;
+    missing.problem("compile_error");
+    server.script("demo", "lib", "1").await;
+    let main = server.script("demo", "main", "import lib").await.json();
+    assert_eq!(main["imports"], json!(["lib"]));
+    let lib = server.script("demo", "lib", "2").await.json();
+    assert_eq!(lib["imported_by"], json!(["main"]));
+    let pinned = |answer: &Value| answer["imports"].clone();
+    let before = server.get(&format!("{SCRIPTS}/main")).await.json();
+    assert_eq!(pinned(&before), json!([{ "name": "lib", "version": 1 }]));
+    assert_eq!(server.script("demo", "main", "import lib").await.json()["version"], 2);
+    let after = server.get(&format!("{SCRIPTS}/main")).await.json();
+    assert_eq!(pinned(&after), json!([{ "name": "lib", "version": 2 }]));
+
+    let used = server.call("DELETE", &format!("{SCRIPTS}/lib")).send().await;
+    assert_eq!(used.status, 409);
+    assert!(used.problem("already_exists")["used_by"].to_string().contains("main"));
+}
+
+#[tokio::test]
+async fn a_bundle_is_deployed_whole_or_not_at_all() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let put = |bundle: &Value| server.call("PUT", "/api/v1/apps/demo/bundle").json(bundle);
+    let broken = json!({ "scripts": { "a": "1", "b": "!no" } });
+    assert_eq!(put(&broken).send().await.problem("compile_error")["script"], "b");
+    assert!(server.get(SCRIPTS).await.items("name").is_empty());
+    let unrouted = json!({ "scripts": { "a": "1" }, "routes": [{ "path": "/x", "script": "none" }] });
+    put(&unrouted).send().await.problem("script_not_found");
+    assert!(server.get(SCRIPTS).await.items("name").is_empty());
+
+    let bundle = json!({
+        "scripts": { "a": "import b", "b": "import c", "c": "3" },
+        "routes": [{ "methods": ["GET"], "path": "/a", "script": "a" }],
+    });
+    let answer = put(&bundle).send().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let scripts = answer.json()["scripts"].clone();
+    assert_eq!(scripts[0]["name"], "a");
+    assert_eq!(scripts[0]["url"], "http://127.0.0.1:8421/@demo/a");
+    assert_eq!(scripts[0]["created"], true);
+    let a = server.get(&format!("{SCRIPTS}/a")).await.json();
+    assert_eq!(a["imports"], json!([{ "name": "b", "version": 1 }, { "name": "c", "version": 1 }]));
+
+    let changed =
+        put(&json!({ "scripts": { "a": "import b", "b": "import c", "c": "4" } })).send().await.json();
+    let versions: Vec<&Value> =
+        changed["scripts"].as_array().unwrap().iter().map(|s| &s["version"]).collect();
+    assert_eq!(versions, [2, 2, 2], "who imports what has changed is built anew");
+    let a = server.get(&format!("{SCRIPTS}/a")).await.json();
+    assert_eq!(a["imports"], json!([{ "name": "b", "version": 2 }, { "name": "c", "version": 2 }]));
+    let again =
+        put(&json!({ "scripts": { "a": "import b", "b": "import c", "c": "4" } })).send().await.json();
+    assert!(again["scripts"].as_array().unwrap().iter().all(|script| script["unchanged"] == true));
+    assert_eq!(server.get("/api/v1/apps/demo/routes").await.items("path"), ["/a"], "left out, they stay");
+    put(&json!({ "scripts": {}, "routes": [] })).send().await;
+    assert!(server.get("/api/v1/apps/demo/routes").await.items("path").is_empty());
+}
+
+#[tokio::test]
+async fn a_bundle_is_read_strictly() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let cases = [
+        (r#"{"scripts":{"a":"1","a":"2"}}"#, "duplicate script `a`"),
+        (r#"{"scripts":{"a/":"1"}}"#, "script name"),
+        (r#"{"scripts":{"a":1}}"#, "scripts.a"),
+        (r#"{"scripts":{},"triggers":[]}"#, "unknown field `triggers`"),
+        (r#"{"scripts":{},"routes":[{"path":"x","script":"a"}]}"#, "routes[0].path"),
+        (r#"{"scripts":{"a":"\u0000"}}"#, "U+0000"),
+    ];
+    for (body, detail) in cases {
+        let answer = server.call("PUT", "/api/v1/apps/demo/bundle").raw_json(body).send().await;
+        let problem = answer.problem("invalid");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{body}: {problem}");
+    }
+}

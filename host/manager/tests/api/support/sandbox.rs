@@ -1,0 +1,132 @@
+//! A sandbox and a node that do as their input says.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use picloud_core::{
+    AppId, BoxFuture, BuildError, BuiltScript, Completion, DirectCall, DirectResult, Effects, ErrorCode,
+    Execute, ExecutionId, Fault, HostCalls, ImageKey, Invocation, KvReads, Libraries, LogLevel, LogLine,
+    Logs, Node, NodeStatus, ScriptName, ScriptSources, SourcePosition, Usage,
+};
+
+/// Compiles everything but lines that start with `!`; `import NAME` lines import.
+pub(crate) struct ScriptedSandbox;
+
+impl Execute for ScriptedSandbox {
+    fn build<'a>(
+        &'a self,
+        name: &'a ScriptName,
+        source: &'a str,
+        libraries: &'a dyn Libraries,
+    ) -> BoxFuture<'a, Result<BuiltScript, BuildError>> {
+        Box::pin(async move {
+            let mut found = BTreeMap::new();
+            let mut open: Vec<(ScriptName, Arc<str>)> = vec![(name.clone(), source.into())];
+            while let Some((script, text)) = open.pop() {
+                for import in imports(&script, &text)? {
+                    let library = libraries
+                        .library(&import)
+                        .await?
+                        .ok_or_else(|| wrong(&script, 1, "", &format!("there is no library {import}")))?;
+                    if found.insert(import.clone(), Arc::clone(&library)).is_none() {
+                        open.push((import, library));
+                    }
+                }
+            }
+            let imports = found.keys().cloned().collect();
+            let sources = ScriptSources { name: name.clone(), source: source.into(), libraries: found };
+            let handlers =
+                if source.contains("fn on_request") { vec!["on_request".into()] } else { Vec::new() };
+            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers })
+        })
+    }
+
+    fn execute<'a>(&'a self, _: Invocation, _: &'a dyn HostCalls) -> BoxFuture<'a, Completion> {
+        let fault = Fault::new(ErrorCode::Internal, "the control plane runs scripts through the node only");
+        let (effects, reads, logs) = (Effects::default(), KvReads::default(), Logs::default());
+        Box::pin(
+            async move { Completion { outcome: Err(fault), effects, reads, logs, usage: Usage::default() } },
+        )
+    }
+}
+
+fn imports(script: &ScriptName, text: &str) -> Result<Vec<ScriptName>, BuildError> {
+    let mut imports = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(problem) = line.strip_prefix('!') {
+            return Err(wrong(script, number, line, problem));
+        }
+        if let Some(name) = line.strip_prefix("import ") {
+            imports.push(ScriptName::new(name).unwrap());
+        }
+    }
+    Ok(imports)
+}
+
+fn wrong(script: &ScriptName, line: u32, source_line: &str, message: &str) -> BuildError {
+    let position =
+        SourcePosition { script: script.to_string(), line, column: 1, source_line: source_line.into() };
+    BuildError::Script { message: message.into(), position: Some(position) }
+}
+
+/// Echoes events, unless the script is called `broken` or `missing`; remembers what it was told.
+#[derive(Default)]
+pub(crate) struct ScriptedNode {
+    pub(crate) changed: Mutex<Vec<AppId>>,
+    pub(crate) is_draining: Mutex<bool>,
+}
+
+impl Node for ScriptedNode {
+    fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
+        self.changed.lock().unwrap().push(app);
+        Box::pin(async {})
+    }
+
+    fn invoke(&self, call: DirectCall) -> BoxFuture<'_, DirectResult> {
+        let line = |message: &str| LogLine {
+            level: LogLevel::Info,
+            message: message.into(),
+            at: Duration::from_micros(1500),
+        };
+        let usage = Usage { fuel: 12_628, duration: Duration::from_micros(250), ..Usage::default() };
+        let (execution, outcome) = match call.script.as_str() {
+            "missing" => (None, Err(Fault::new(ErrorCode::ScriptNotFound, "there is no script missing"))),
+            "broken" => {
+                let position = SourcePosition {
+                    script: "broken".into(),
+                    line: 3,
+                    column: 7,
+                    source_line: "  1 / 0".into(),
+                };
+                let fault = Fault {
+                    code: ErrorCode::ScriptError,
+                    message: "Division by zero: 1 / 0".into(),
+                    position: Some(position),
+                };
+                (Some(ExecutionId::generate()), Err(fault))
+            }
+            _ => (Some(ExecutionId::generate()), Ok(call.event)),
+        };
+        let result = DirectResult { execution, outcome, logs: vec![line("ran")], usage };
+        Box::pin(async move { result })
+    }
+
+    fn status(&self) -> NodeStatus {
+        let draining = *self.is_draining.lock().unwrap();
+        NodeStatus {
+            ready: !draining,
+            draining,
+            pool_mode: "pool_guarded",
+            reset: "pagemap_scan",
+            running: 1,
+            waiting: 2,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "# TYPE picloud_invocations counter\npicloud_invocations_total 3\n# EOF\n".into()
+    }
+}
