@@ -24,6 +24,8 @@ use serde_json::json;
 
 const BODY: &str = r#"{"name":"bob","items":[1,2,3]}"#;
 
+const BLOCKS: usize = 10;
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
@@ -44,51 +46,56 @@ fn main() {
     }));
 
     for script in scripts() {
-        // Interleaved, so that all see the same machine.
-        let iterations = script.iterations;
         let built =
             runtime.block_on(executor.build(&name(), &script.source, Arc::new(Nothing))).expect("it builds");
-        let mut samples = [const { Vec::new() }; 4];
         let native = Native::new(&script.source);
-        let mut fuel = [0; 2];
+        let (mut fuel, mut fuel_parsing) = (0, 0);
         let mut faults = 0;
-        for round in 0..iterations + 20 {
+        let mut by_image = || {
             let before = minor_faults();
             let began = Instant::now();
             let completion = runtime.block_on(executor.execute(invocation(built.image), Arc::new(Nothing)));
-            samples[0].push(began.elapsed());
-            if round >= 20 {
-                faults += minor_faults() - before;
-            }
-            fuel[0] = completion.usage.fuel;
-            let answer = text(completion.outcome);
-
+            let elapsed = began.elapsed();
+            faults += minor_faults() - before;
+            fuel = completion.usage.fuel;
+            (elapsed, text(completion.outcome))
+        };
+        let mut parsing = || {
             let began = Instant::now();
             let parsing = executor.parse_and_run(&script.source, invocation(built.image), Arc::new(Nothing));
             let completion = runtime.block_on(parsing);
-            samples[1].push(began.elapsed());
-            fuel[1] = completion.usage.fuel;
-            assert_eq!(text(completion.outcome), answer);
-
-            let began = Instant::now();
-            let cold = Native::new(&script.source).run();
-            samples[2].push(began.elapsed());
-            assert_eq!(cold, answer);
-
-            let began = Instant::now();
-            let warm = native.run();
-            samples[3].push(began.elapsed());
-            assert_eq!(warm, answer);
+            let elapsed = began.elapsed();
+            fuel_parsing = completion.usage.fuel;
+            (elapsed, text(completion.outcome))
+        };
+        let mut native_cold = || timed(|| Native::new(&script.source).run());
+        let mut native_warm = || timed(|| native.run());
+        let mut samples = [const { Vec::new() }; 4];
+        let expected = native_warm().1;
+        // In short blocks, so that each way is warm and all see the same machine.
+        for block in 0..=BLOCKS {
+            let ways: [&mut dyn FnMut() -> (Duration, String); 4] =
+                [&mut by_image, &mut parsing, &mut native_cold, &mut native_warm];
+            for (way, samples) in ways.into_iter().zip(&mut samples) {
+                for _ in 0..script.iterations / BLOCKS {
+                    let (elapsed, answer) = way();
+                    assert_eq!(answer, expected);
+                    // The first block warms up.
+                    if block > 0 {
+                        samples.push(elapsed);
+                    }
+                }
+            }
         }
+        let runs = script.iterations / BLOCKS * (BLOCKS + 1);
         let ways = ["image", "parse_each_time", "native_new_engine", "native_warm"];
         for (i, (way, mut samples)) in ways.into_iter().zip(samples).enumerate() {
-            samples.drain(..20);
             samples.sort();
             report(&json!({
                 "name": way, "script": script.name, "bytes": script.source.len(),
                 "p50_us": micros(percentile(&samples, 50)), "p99_us": micros(percentile(&samples, 99)),
-                "mean_us": micros(samples.iter().sum::<Duration>() / iterations as u32),
-                "fuel": fuel.get(i), "faults": (i == 0).then_some(faults as f64 / iterations as f64),
+                "mean_us": micros(samples.iter().sum::<Duration>() / samples.len() as u32),
+                "fuel": [fuel, fuel_parsing].get(i), "faults": (i == 0).then_some(faults as f64 / runs as f64),
             }));
         }
     }
@@ -142,7 +149,7 @@ for i in 0..100_000 {
         script("hello", hello, 3_000),
         script("medium", medium, 500),
         script("large", large, 300),
-        script("cpu", cpu, 15),
+        script("cpu", cpu, 20),
     ]
 }
 
@@ -279,6 +286,12 @@ impl HostCalls for Nothing {
     fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(ready(Ok(Vec::new())))
     }
+}
+
+fn timed(work: impl FnOnce() -> String) -> (Duration, String) {
+    let began = Instant::now();
+    let answer = work();
+    (began.elapsed(), answer)
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {

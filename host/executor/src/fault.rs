@@ -76,3 +76,34 @@ pub(crate) fn cut(mut text: String, max: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(error: impl Into<wasmtime::Error>) -> ErrorCode {
+        from_error(&error.into()).code
+    }
+
+    #[test]
+    fn each_way_to_stop_has_its_own_code() {
+        assert_eq!(code(Trap::OutOfFuel), ErrorCode::OutOfFuel);
+        assert_eq!(code(Trap::StackOverflow), ErrorCode::StackOverflow);
+        assert_eq!(code(Trap::MemoryOutOfBounds), ErrorCode::StackOverflow);
+        assert_eq!(code(Trap::UnreachableCodeReached), ErrorCode::GuestPanic);
+        assert_eq!(code(Stop::OutOfMemory { limit: 1 }), ErrorCode::OutOfMemory);
+        assert_eq!(code(Stop::HostCallBudget("too many".into())), ErrorCode::HostCallBudget);
+        assert_eq!(code(wasmtime::format_err!("anything else")), ErrorCode::Internal);
+        let nested = Fault::new(ErrorCode::OutOfFuel, "in a nested call");
+        assert_eq!(from_error(&Stop::Nested(nested.clone()).into()), nested);
+    }
+
+    #[test]
+    fn a_code_of_the_guest_that_is_not_known_is_a_script_error() {
+        let fault =
+            |code: &str| types::Fault { code: code.into(), message: "é".repeat(5_000), position: None };
+        assert_eq!(from_guest(fault("stack_overflow")).code, ErrorCode::StackOverflow);
+        let cut = from_guest(fault("made_up"));
+        assert_eq!((cut.code, cut.message.len()), (ErrorCode::ScriptError, MAX_MESSAGE_BYTES));
+    }
+}
