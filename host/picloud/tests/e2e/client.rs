@@ -1,0 +1,112 @@
+//! The rest of the command line.
+
+use crate::support::{run_plain, shared, shared_app};
+
+#[test]
+fn apps_are_made_listed_and_deleted() {
+    let server = shared();
+    server.cli(&["app", "create", "passing"]).ok();
+    assert!(server.cli(&["app", "create", "passing"]).failed(1).contains("already_exists"));
+    assert!(server.cli(&["app", "list"]).ok().contains("passing"));
+    let list: serde_json::Value = serde_json::from_str(&server.cli(&["app", "list", "--json"]).ok()).unwrap();
+    assert!(list["items"].as_array().unwrap().iter().any(|app| app["name"] == "passing"));
+    assert!(
+        server
+            .cli(&["app", "delete", "passing", "--confirm", "other"])
+            .failed(2)
+            .contains("nothing was deleted")
+    );
+    server.cli(&["app", "delete", "passing", "--confirm", "passing"]).ok();
+    assert!(server.cli(&["app", "show", "passing"]).failed(4).contains("app_not_found"));
+}
+
+#[test]
+fn invoke_prints_the_result_and_its_logs() {
+    let app = shared_app("invoke");
+    app.deploy("sum", "print(\"adding\"); event.a + event.b").ok();
+    let output = app.cli(&["invoke", "sum", r#"{"a": 1, "b": 2}"#]);
+    assert!(output.stderr.contains("adding") && output.stderr.contains("fuel"), "{}", output.stderr);
+    assert_eq!(output.ok(), "3\n");
+    let with_input = app.server.cli_with(&["invoke", "sum", "-", "--app", &app.name], r#"{"a": 3, "b": 4}"#);
+    assert_eq!(with_input.ok(), "7\n");
+    let json: serde_json::Value =
+        serde_json::from_str(&app.cli(&["invoke", "sum", r#"{"a": 1, "b": 2}"#, "--json"]).ok()).unwrap();
+    assert_eq!(json["result"], 3);
+    assert!(app.cli(&["invoke", "sum", "{"]).failed(2).contains("not JSON"));
+    assert!(app.cli(&["invoke", "none"]).failed(4).contains("script_not_found"));
+
+    app.deploy("fails", "let x = 1;\nthrow \"no\";").ok();
+    let stderr = app.cli(&["invoke", "fails"]).failed(1);
+    assert!(stderr.contains("script_error") && stderr.contains("fails.rhai:2:1"), "{stderr}");
+}
+
+#[test]
+fn data_are_read_and_written() {
+    let app = shared_app("kv-cli");
+    app.cli(&["kv", "set", "users", "bob/1", r#"{"age":12345678901234567890123}"#]).ok();
+    assert_eq!(app.cli(&["kv", "get", "users", "bob/1"]).ok(), "{\"age\":12345678901234567890123}\n");
+    app.cli(&["kv", "set", "users", "é", "\"text\""]).ok();
+    assert_eq!(app.cli(&["kv", "get", "users", "é"]).ok(), "text\n");
+    let keys = app.cli(&["kv", "ls", "users", "--prefix", "b"]).ok();
+    assert!(keys.contains("bob/1") && !keys.contains('é'), "{keys}");
+    assert!(app.cli(&["kv", "ls"]).ok().contains("users"));
+    app.cli(&["kv", "rm", "users", "é"]).ok();
+    assert!(app.cli(&["kv", "get", "users", "é"]).failed(4).contains("not_found"));
+}
+
+#[test]
+fn the_history_and_the_logs_tell_of_failures() {
+    let app = shared_app("history");
+    app.deploy("fails", "log::warn(\"trouble ahead\"); throw \"no\"").ok();
+    assert_eq!(app.get("/fails").code(), "script_error");
+    // The history is written in batches: the command is repeated until the batch is out.
+    let listed = (0..200)
+        .map(|_| app.cli(&["executions", "--failed"]).ok())
+        .find(|text| text.contains("script_error"));
+    let listed = listed.expect("the failure is in the history");
+    let id = listed.lines().nth(1).unwrap().split_whitespace().last().unwrap().to_owned();
+    let shown = app.cli(&["executions", &id]).ok();
+    assert!(shown.contains("trouble ahead") && shown.contains("status 500"), "{shown}");
+    assert!(app.cli(&["logs"]).ok().contains("trouble ahead"));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_plainly() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let environment = [("PICLOUD_URL", url.as_str()), ("PICLOUD_TOKEN", "pcl_x")];
+    let stderr = run_plain(&["app", "list"], &environment).failed(3);
+    assert!(stderr.contains(&url) && stderr.contains("picloud serve"), "{stderr}");
+    let stderr = run_plain(&["app", "list"], &[("PICLOUD_URL", "ftp://x")]).failed(2);
+    assert!(stderr.contains("PICLOUD_URL is \"ftp://x\""), "{stderr}");
+}
+
+#[test]
+fn a_wrong_token_is_refused_and_a_saved_one_is_used() {
+    let server = shared();
+    assert!(server.cli(&["app", "list", "--token", "pcl_wrong"]).failed(5).contains("unauthenticated"));
+    assert!(server.cli(&["whoami"]).ok().contains("owner"));
+    assert!(server.cli_with(&["login"], "pcl_wrong\n").failed(5).contains("unauthenticated"));
+    assert!(server.cli_with(&["login"], &server.token()).ok().contains("signed in"));
+    assert!(server.cli(&["whoami"]).ok().contains("owner"));
+    assert!(server.cli(&["logout"]).ok().contains("signed out"));
+}
+
+#[test]
+fn status_and_doctor_know_the_server() {
+    let server = shared();
+    assert!(server.cli(&["status"]).ok().contains("ready"));
+    let report: serde_json::Value = serde_json::from_str(&server.cli(&["doctor", "--json"]).ok()).unwrap();
+    assert_eq!(report["server"]["ready"], true);
+    assert_eq!(report["guest"]["embedded"], true);
+    assert_eq!(report["problems"].as_array().unwrap().len(), 0, "{report}");
+    assert!(report["sandbox"]["pool_mode"].is_string());
+    assert!(server.cli(&["doctor"]).ok().contains("A server can run here."));
+}
+
+#[test]
+fn output_is_plain_where_no_terminal_is() {
+    let server = shared();
+    let output = server.cli(&["app", "show", "no-such-app"]);
+    assert!(!output.stderr.contains('\x1b') && !output.stdout.contains('\x1b'), "{}", output.stderr);
+}

@@ -1,0 +1,120 @@
+//! Wrong settings are refused by name, before anything is touched.
+
+use crate::support::{Server, home, run_plain};
+
+#[track_caller]
+fn refused(environment: &[(&str, &str)]) -> String {
+    let home = home();
+    let data_dir = home.path().join("data");
+    let mut all = vec![("PICLOUD_DATA_DIR", data_dir.to_str().unwrap())];
+    all.extend_from_slice(environment);
+    let stderr = run_plain(&["serve"], &all).failed(2);
+    assert!(!data_dir.exists(), "a refused start has made {}", data_dir.display());
+    stderr
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_variable_and_what_is_allowed() {
+    let cases = [
+        ("PICLOUD_ADMIN_ADDR", "8420", "IP:PORT"),
+        ("PICLOUD_APP_ADDR", "example.org:80", "IP:PORT"),
+        ("PICLOUD_APP_DOMAIN", "a_b", "host name"),
+        ("PICLOUD_ADMIN_HOSTS", "a b", "host name"),
+        ("PICLOUD_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
+        ("PICLOUD_CONCURRENCY", "0", "1 to 1024"),
+        ("PICLOUD_CONCURRENCY", "x", "1 to 1024"),
+        ("PICLOUD_WORKER_THREADS", "-1", "1 to 256"),
+        ("PICLOUD_IMAGE_MEMORY_BYTES", "64MB", "MiB"),
+        ("PICLOUD_IMAGE_DISK_BYTES", "1", "MiB"),
+        ("PICLOUD_HISTORY_DAYS", "0", "1 to 3650"),
+        ("PICLOUD_HISTORY_SUCCESS_PER_SECOND", "1.5", "0 to 100000"),
+        ("PICLOUD_DATABASE_CONNECTIONS", "1", "2 to 200"),
+        ("PICLOUD_DRAIN_SECONDS", "forever", "0 to 3600"),
+        ("PICLOUD_LOG_FORMAT", "xml", "text, json"),
+        ("PICLOUD_SANDBOX_MAX_FUEL", "0", "whole number"),
+        ("PICLOUD_SANDBOX_MAX_MEMORY_BYTES", "2000000000", "whole number"),
+        ("RUST_LOG", "a=b=c", "info,picloud=debug"),
+    ];
+    for (variable, value, allowed) in cases {
+        let stderr = refused(&[(variable, value)]);
+        let message = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(message.starts_with(&format!("error: {variable} is {value:?}")), "{stderr}");
+        assert!(message.contains("allowed") && message.contains(allowed), "{stderr}");
+    }
+}
+
+#[test]
+fn a_wrong_database_address_is_refused_without_showing_its_password() {
+    let stderr = refused(&[("DATABASE_URL", "mysql://root:hunter2@localhost/x")]);
+    assert!(stderr.contains("DATABASE_URL") && stderr.contains("postgres://USER"), "{stderr}");
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn both_listeners_on_one_port_are_refused() {
+    for (admin, app) in [("127.0.0.1:8420", "127.0.0.1:8420"), ("0.0.0.0:8420", "127.0.0.1:8420")] {
+        let stderr = refused(&[("PICLOUD_ADMIN_ADDR", admin), ("PICLOUD_APP_ADDR", app)]);
+        assert!(stderr.contains("PICLOUD_ADMIN_ADDR") && stderr.contains("PICLOUD_APP_ADDR"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_empty_variable_is_unset_and_an_unknown_one_is_noticed() {
+    let home = home();
+    let data_dir = home.path().join("data");
+    crate::support::fill(&data_dir);
+    let server = Server::start(&data_dir, &[("PICLOUD_CONCURRENCY", ""), ("PICLOUD_HISTORY_DAY", "3")]);
+    server.signal("TERM");
+    let (code, stderr) = server.wait();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains("PICLOUD_HISTORY_DAY is set") && stderr.contains("PICLOUD_HISTORY_DAYS?"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_a_plain_message() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let stderr = run_plain(&["serve"], &[("PICLOUD_DATA_DIR", file.path().to_str().unwrap())]).failed(6);
+    assert!(stderr.contains("PICLOUD_DATA_DIR"), "{stderr}");
+}
+
+#[test]
+fn a_port_in_use_is_a_plain_message() {
+    let home = home();
+    let data_dir = home.path().join("data");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let environment = [("PICLOUD_DATA_DIR", data_dir.to_str().unwrap()), ("PICLOUD_APP_ADDR", &address)];
+    let stderr = run_plain(&["serve"], &environment).failed(6);
+    assert!(stderr.contains("PICLOUD_APP_ADDR") && stderr.contains(&address), "{stderr}");
+}
+
+#[test]
+fn a_missing_postgresql_is_explained() {
+    let home = home();
+    let data_dir = home.path().join("data");
+    let environment = [
+        ("PICLOUD_DATA_DIR", data_dir.to_str().unwrap()),
+        ("PICLOUD_POSTGRES_BIN", "/nowhere"),
+        ("PICLOUD_ADMIN_ADDR", "127.0.0.1:0"),
+        ("PICLOUD_APP_ADDR", "127.0.0.1:0"),
+    ];
+    let stderr = run_plain(&["serve"], &environment).failed(6);
+    assert!(stderr.contains("PICLOUD_POSTGRES_BIN is \"/nowhere\""), "{stderr}");
+}
+
+#[test]
+fn help_documents_every_setting_and_the_exit_codes() {
+    let help = run_plain(&["serve", "--help"], &[]).ok();
+    for field in picloud_core::LimitField::ALL {
+        assert!(help.contains(&format!("[env: {}=]", field.env())), "{}", field.env());
+    }
+    assert!(help.contains("[env: DATABASE_URL]"), "{help}");
+    assert!(run_plain(&["--help"], &[]).ok().contains("Exit codes:"));
+    assert!(run_plain(&["no-such-command"], &[]).failed(2).contains("no-such-command"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run_plain(&["completions", shell], &[]).ok().contains("deploy"));
+    }
+}

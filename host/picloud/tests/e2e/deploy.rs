@@ -1,0 +1,98 @@
+//! Deploying by the command line, and what comes of it.
+
+use std::fs;
+
+use crate::support::{shared, shared_app};
+
+#[test]
+fn a_script_becomes_an_endpoint() {
+    let app = shared_app("script");
+    let said = app.deploy("hello", r#""hello " + (req.query.name ?? "world")"#).ok();
+    assert!(said.contains("hello") && said.contains("version 1"), "{said}");
+    let answer = app.get("/hello?name=bob");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello bob"));
+    let by_path = crate::support::get(app.server.app, "127.0.0.1", &format!("/@{}/hello", app.name));
+    assert_eq!(by_path.text(), "hello world");
+}
+
+#[test]
+fn a_new_version_answers_at_once_and_the_old_one_comes_back() {
+    let app = shared_app("versions");
+    app.deploy("v", "1").ok();
+    assert_eq!(app.get("/v").text(), "1");
+    app.deploy("v", "2").ok();
+    assert_eq!(app.get("/v").text(), "2");
+    assert!(app.deploy("v", "2").ok().contains("unchanged"));
+    let versions = app.cli(&["versions", "v"]).ok();
+    assert!(versions.lines().any(|line| line.starts_with('2') && line.contains("active")), "{versions}");
+    assert!(app.cli(&["rollback", "v"]).ok().contains("version 1"));
+    assert_eq!(app.get("/v").text(), "1");
+    assert_eq!(app.cli(&["show", "v"]).ok().trim(), "1");
+    assert_eq!(app.cli(&["show", "v", "--version", "2"]).ok().trim(), "2");
+}
+
+#[test]
+fn a_script_that_does_not_compile_is_shown_where() {
+    let app = shared_app("broken");
+    let stderr = app.deploy("broken", "fn on_request(req) {\n    let x = ;\n}\n").failed(1);
+    assert!(stderr.contains("--> broken.rhai:2:"), "{stderr}");
+    assert!(stderr.contains("2 |     let x = ;"), "{stderr}");
+    let caret = stderr.lines().find(|line| line.trim_end().ends_with('^')).expect(&stderr);
+    assert_eq!(caret.find('^'), stderr.lines().find_map(|line| line.find(';')), "{stderr}");
+    assert!(stderr.contains("code: compile_error") && stderr.contains("request: "), "{stderr}");
+    assert_eq!(app.get("/broken").code(), "route_not_found");
+}
+
+#[test]
+fn a_folder_is_deployed_whole_or_not_at_all() {
+    let name = "folder-app";
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "picloud.toml",
+        &format!(
+            "name = '{name}'\n[[routes]]\npath = '/users/:id'\nmethods = ['GET']\nscript = 'api/users'\n"
+        ),
+    );
+    write(
+        "api/users.rhai",
+        "import \"lib/text\" as text;\nfn on_request(req) { text::shout(req.params.id) }",
+    );
+    write("lib/text.rhai", "fn shout(text) { text.to_upper() }");
+    let server = shared();
+    let path = folder.path().to_str().unwrap();
+    let output = server.cli(&["deploy", path]);
+    assert!(output.stderr.contains(&format!("made the app {name}")), "{}", output.stderr);
+    let said = output.ok();
+    assert!(said.contains("api/users") && said.contains("lib/text"), "{said}");
+    let host = format!("{name}.localhost");
+    let get = |path: &str| crate::support::get(server.app, &host, path);
+    assert_eq!(get("/users/bob").text(), "BOB");
+
+    write("lib/text.rhai", "fn shout(text) { text.to_upper() + \"!\" }");
+    write("more.rhai", "let = 1");
+    let stderr = server.cli(&["deploy", path]).failed(1);
+    assert!(stderr.contains("more.rhai:1:"), "{stderr}");
+    assert_eq!(get("/users/bob").text(), "BOB");
+
+    fs::remove_file(folder.path().join("more.rhai")).unwrap();
+    server.cli(&["deploy", path]).ok();
+    assert_eq!(get("/users/bob").text(), "BOB!");
+}
+
+#[test]
+fn mistakes_are_named_before_anything_is_sent() {
+    let server = shared();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert!(server.cli(&["deploy", path, "--app", "x"]).failed(2).contains("no *.rhai files"));
+    assert!(server.cli(&["deploy", "/nowhere/x.rhai", "--app", "x"]).failed(1).contains("/nowhere/x.rhai"));
+    fs::write(folder.path().join("a.rhai"), "1").unwrap();
+    let file = folder.path().join("a.rhai");
+    assert!(server.cli(&["deploy", file.to_str().unwrap()]).failed(2).contains("--app"));
+    assert!(server.cli(&["deploy", path, "--app", "UPPER"]).failed(2).contains("a-z"));
+}

@@ -1,0 +1,13 @@
+//! The program as its users meet it: started with its own PostgreSQL and the real sandbox, deployed to by its
+//! own command line, called over raw sockets.
+
+mod api;
+mod client;
+mod configuration;
+mod deploy;
+mod examples;
+mod hostile_http;
+mod kv;
+mod lifecycle;
+mod limits;
+mod support;

@@ -1,0 +1,11 @@
+//! Servers, the command line, and a client that can send what no decent client would.
+
+mod cli;
+mod http;
+mod server;
+
+pub(crate) use self::{
+    cli::run_plain,
+    http::{Response, connect, exchange, get, post_json, request},
+    server::{App, Server, fill, home, shared, shared_app},
+};
