@@ -77,6 +77,7 @@ impl Api {
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
     request::register(engine);
+    forbid_sleep(engine);
     log::register_print(engine, context);
     let mut globals = Vec::new();
     responses::register(&mut Globals { engine, signatures: &mut globals });
@@ -101,6 +102,14 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
         api.modules.push((part.name, part.signatures));
     }
     api
+}
+
+/// Rhai's own `sleep` would block the node. It is a function of a package that has much else, so that it cannot
+/// be left out, only covered.
+fn forbid_sleep(engine: &mut Engine) {
+    let refuse = || -> Outcome<()> { Err(crate::raise::invalid("`sleep` does not exist here: nothing may wait idly")) };
+    engine.register_fn("sleep", move |_: i64| refuse());
+    engine.register_fn("sleep", move |_: f64| refuse());
 }
 
 /// A module while it is filled.

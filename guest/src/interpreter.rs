@@ -51,7 +51,6 @@ impl Interpreter {
             .set_max_call_levels(CALL_LEVELS)
             .set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH)
             .disable_symbol("eval")
-            .disable_symbol("sleep")
             .set_module_resolver(libraries.clone());
         let api = api::register(&mut engine, &context);
         Self { engine, api, context, libraries, program: None }

@@ -165,7 +165,10 @@ fn list(context: &Context, collection: &str, options: &ListOptions) -> Outcome<A
     let limit = match u32::try_from(options.limit) {
         Ok(limit) if (1..=MAX_LIST).contains(&options.limit) => limit,
         _ => {
-            return Err(invalid(format!("kv::list: limit is {}; allowed are 1 to {MAX_LIST}", options.limit)));
+            return Err(invalid(format!(
+                "kv::list: limit is {}; allowed are 1 to {MAX_LIST}",
+                options.limit
+            )));
         }
     };
     let entries = from_host(host.kv_list(collection, &options.prefix, options.after.as_deref(), limit))?;

@@ -20,6 +20,8 @@ const STEP: usize = 16;
 /// Blocks up to this size come from the lists.
 const SMALL: usize = 512;
 const CLASSES: usize = SMALL / STEP;
+/// The unit in which the host copies and resets memory.
+const OS_PAGE: usize = 4 << 10;
 /// What is asked of `dlmalloc` at once for small blocks.
 const CHUNK: usize = 16 << 10;
 
@@ -111,6 +113,20 @@ impl State {
         (self.next, self.left) = (chunk, CHUNK);
         true
     }
+}
+
+/// Makes everything allocated from now on come from one fresh chunk at the start of a page.
+///
+/// Called before the memory is captured: blocks that were freed while the engine was made lie scattered over its
+/// pages, and an instance that took them would make a private copy of each such page, to be reset afterwards.
+/// What they hold is given up for that.
+pub(super) fn seal() {
+    // SAFETY: there are no threads, and nothing in here allocates, so that this is the only borrow.
+    let state = unsafe { &mut *ALLOCATOR.0.get() };
+    state.free = [ptr::null_mut(); CLASSES];
+    // SAFETY: the size is not 0 and the alignment is a power of two.
+    let chunk = unsafe { state.large.malloc(CHUNK, OS_PAGE) };
+    (state.next, state.left) = if chunk.is_null() { (chunk, 0) } else { (chunk, CHUNK) };
 }
 
 // SAFETY: small blocks are disjoint parts of chunks, each at least as large and as aligned as its class promises,

@@ -14,6 +14,7 @@ const PAGE_BYTES: usize = 64 << 10;
 
 /// Calls `images.capture` with everything above the stack.
 pub(super) fn capture() {
+    super::alloc::seal();
     let start = addr_of!(__stack_high);
     let offset = start as usize;
     let end = wasm32::memory_size(0) * PAGE_BYTES;

@@ -1,0 +1,148 @@
+//! A host in memory: kv data, the app's scripts, a log.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use picloud_guest::{Answer, Event, Host, HostError, Interpreter, KvEntry, LogLevel};
+
+use super::case::Data;
+
+/// Nesting of `app::invoke`, as the sandbox has it.
+const MAX_DEPTH: usize = 4;
+
+/// The host; what scripts did to it can be looked at afterwards.
+#[derive(Default)]
+pub(crate) struct MemoryHost {
+    pub(crate) kv: RefCell<Data>,
+    pub(crate) logs: RefCell<Vec<(String, String)>>,
+    pub(crate) scripts: BTreeMap<String, String>,
+    depth: Cell<usize>,
+    random: Cell<u64>,
+    /// Itself, for nested calls.
+    this: RefCell<std::rc::Weak<MemoryHost>>,
+}
+
+impl MemoryHost {
+    pub(crate) fn new(kv: Data, scripts: BTreeMap<String, String>) -> Rc<Self> {
+        let host = Rc::new(Self { kv: RefCell::new(kv), scripts, ..Self::default() });
+        *host.this.borrow_mut() = Rc::downgrade(&host);
+        host
+    }
+
+    fn run(self: &Rc<Self>, script: &str, event: &str) -> Result<String, HostError> {
+        let source =
+            self.scripts.get(script).ok_or_else(|| error("script_not_found", "there is no such script"))?;
+        let mut interpreter = Interpreter::new(self.clone());
+        interpreter.build(script, source).map_err(|fault| error(&fault.code, &fault.message))?;
+        match interpreter.handle(Event::Invoke(event.into())) {
+            Ok(Answer::Value(value)) => Ok(value),
+            Ok(Answer::Http(_)) => Err(error("internal", "a direct call got a response")),
+            Err(fault) => Err(error(&fault.code, &fault.message)),
+        }
+    }
+}
+
+fn error(code: &str, message: &str) -> HostError {
+    HostError { code: code.into(), message: message.into() }
+}
+
+fn check(collection: &str, key: &str) -> Result<(), HostError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-');
+    if collection.is_empty() || !collection.chars().all(allowed) {
+        return Err(error("invalid", "the collection has a wrong name"));
+    }
+    if key.is_empty() || key.len() > 512 || key.contains('\0') {
+        return Err(error("invalid", "the key is wrong"));
+    }
+    Ok(())
+}
+
+impl Host for MemoryHost {
+    fn now(&self) -> i64 {
+        1_700_000_000_123
+    }
+
+    /// SplitMix64: good enough to look random.
+    fn random(&self, len: usize) -> Vec<u8> {
+        let next = || {
+            self.random.set(self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+            let mut z = self.random.get();
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        let level = match level {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        };
+        self.logs.borrow_mut().push((level.into(), message.into()));
+    }
+
+    fn kv_get(&self, collection: &str, key: &str) -> Result<Option<String>, HostError> {
+        check(collection, key)?;
+        Ok(self.kv.borrow().get(&(collection.into(), key.into())).cloned())
+    }
+
+    fn kv_set(
+        &self,
+        collection: &str,
+        key: &str,
+        value: &str,
+        _ttl_ms: Option<u64>,
+    ) -> Result<(), HostError> {
+        check(collection, key)?;
+        self.kv.borrow_mut().insert((collection.into(), key.into()), value.into());
+        Ok(())
+    }
+
+    fn kv_delete(&self, collection: &str, key: &str) -> Result<(), HostError> {
+        check(collection, key)?;
+        self.kv.borrow_mut().remove(&(collection.into(), key.into()));
+        Ok(())
+    }
+
+    fn kv_list(
+        &self,
+        collection: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<KvEntry>, HostError> {
+        check(collection, "any")?;
+        let kv = self.kv.borrow();
+        let entries = kv.iter().filter(|((c, key), _)| {
+            c == collection && key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
+        });
+        let entries = entries.map(|((_, key), value)| KvEntry { key: key.clone(), value: value.clone() });
+        Ok(entries.take(limit as usize).collect())
+    }
+
+    fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {
+        if self.depth.get() >= MAX_DEPTH {
+            return Err(error("invoke_depth_exceeded", "calls are nested more than four deep"));
+        }
+        let this = self.this.borrow().upgrade().ok_or_else(|| error("internal", "the host is gone"))?;
+        self.depth.set(self.depth.get() + 1);
+        let before = this.kv.borrow().clone();
+        let result = this.run(script, event);
+        if result.is_err() {
+            // A call that failed leaves no write.
+            *this.kv.borrow_mut() = before;
+        }
+        self.depth.set(self.depth.get() - 1);
+        result
+    }
+
+    fn library(&self, name: &str) -> Result<Option<String>, HostError> {
+        Ok(self.scripts.get(name).cloned())
+    }
+}
