@@ -97,9 +97,9 @@ impl Store {
     /// Replaces the limits that `patch` names, and answers all that the app sets. Whether they are at or under
     /// the ceiling is checked by the caller.
     pub async fn patch_limits(&self, id: AppId, patch: &LimitsPatch) -> Result<LimitsPatch, StoreError> {
-        let named = || LimitField::ALL.iter().filter_map(|field| Some((*field, patch.get(*field)?)));
-        let names: Vec<String> = named().map(|(field, _)| field.as_str().to_owned()).collect();
-        let values: Vec<i64> = named().map(|(_, value)| bigint(value)).collect();
+        let patched = || LimitField::ALL.iter().filter_map(|field| Some((*field, patch.get(*field)?)));
+        let names: Vec<String> = patched().map(|(field, _)| field.as_str().to_owned()).collect();
+        let values: Vec<i64> = patched().map(|(_, value)| bigint(value)).collect();
 
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, id).await?;

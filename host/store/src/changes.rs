@@ -14,7 +14,7 @@ const CHANNEL: &str = "picloud_apps";
 
 /// How long nothing may be heard before the connection is tried out: one that was cut without a word (a
 /// firewall, a cable) would else stay silent for ever.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 

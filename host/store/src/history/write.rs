@@ -148,7 +148,7 @@ async fn insert_logs(connection: &mut PgConnection, records: &[&ExecutionRecord]
     if lines().next().is_none() {
         return Ok(());
     }
-    let numbers = records.iter().flat_map(|record| 0..record.logs.lines.len() as i32);
+    let numbers = records.iter().flat_map(|record| (0_i32..).take(record.logs.lines.len()));
     let messages: Vec<_> = lines().map(|(_, line)| printable(&line.message, usize::MAX)).collect();
     let inserted = sqlx::query!(
         "INSERT INTO execution_logs (execution_id, seq, app_id, script, level, message, logged_at)

@@ -16,7 +16,7 @@ use crate::{Store, StoreError, text::bigint};
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// The longest time to live, so that its end is a time that the database can hold: 100 years.
-const LONGEST_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const LONGEST_TTL: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

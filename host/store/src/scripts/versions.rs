@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Script, ScriptVersion, VersionRow};
-use crate::{Page, PageSize, Store, StoreError, apps::lock_app, changes::notify};
+use crate::{Page, PageSize, Store, StoreError, apps::lock_app, changes::notify, text::bigint};
 
 /// From when on a version was active.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Store {
             WHERE s.app_id = $1 AND s.name = $2 ORDER BY a.id DESC LIMIT $3",
             app.as_uuid(),
             name.as_str(),
-            size.get() as i64,
+            bigint(size.get()),
         );
         let rows = rows.fetch_all(&self.pool).await?.into_iter();
         Ok(rows

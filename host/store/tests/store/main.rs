@@ -1,0 +1,14 @@
+//! The store against a real PostgreSQL: one throw-away cluster for the process, one database a test.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod apps;
+mod changes;
+mod commits;
+mod fixture;
+mod history;
+mod kv;
+mod kv_model;
+mod lifecycle;
+mod principals;
+mod routes;
+mod scripts;

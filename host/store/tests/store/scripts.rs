@@ -1,0 +1,188 @@
+//! Scripts, versions, pinned libraries.
+
+use picloud_core::{ImageKey, Method, ScriptVersionId, SourceHash};
+use picloud_store::{NewRoute, NewVersion, PutVersion, StoreError, VersionCondition, testing::TestDatabase};
+
+use crate::fixture::{app_name, script_name, size, upload, version, with_app};
+
+#[tokio::test]
+async fn an_upload_makes_a_version_only_if_something_changed() {
+    let (store, app) = with_app().await;
+    let PutVersion::Created(first) = upload(&store, app, "hello", "1", &[]).await else { panic!() };
+    assert_eq!((first.active.number, first.active.size), (1, 1));
+    assert_eq!(first.active.source_hash, SourceHash::of("1"));
+    assert_eq!(first.active.handlers, ["on_request"]);
+    let PutVersion::Unchanged(same) = upload(&store, app, "hello", "1", &[]).await else { panic!() };
+    assert_eq!(same, first);
+    let PutVersion::Updated(second) = upload(&store, app, "hello", "2", &[]).await else { panic!() };
+    assert_eq!((second.id, second.active.number), (first.id, 2));
+    assert_eq!(store.script(app, &script_name("hello")).await.unwrap(), Some(second));
+}
+
+#[tokio::test]
+async fn the_same_source_with_another_library_is_another_version() {
+    let (store, app) = with_app().await;
+    upload(&store, app, "lib", "fn f() { 1 }", &[]).await;
+    upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    let old = store.script(app, &script_name("main")).await.unwrap().unwrap().active.image;
+    upload(&store, app, "lib", "fn f() { 2 }", &[]).await;
+    let put = upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    assert!(matches!(put, PutVersion::Updated(_)));
+
+    // The first image is still built from the first library.
+    let sources = store.image_sources(app, old).await.unwrap().unwrap();
+    assert_eq!(sources.name.as_str(), "main");
+    assert_eq!(&*sources.libraries[&script_name("lib")], "fn f() { 1 }");
+    assert_eq!(ImageKey::of(&sources), old);
+    let new = store.image_sources(app, put.script().active.image).await.unwrap().unwrap();
+    assert_eq!(&*new.libraries[&script_name("lib")], "fn f() { 2 }");
+
+    let source = store.script_source(app, &script_name("main"), Some(1)).await.unwrap().unwrap();
+    assert_eq!(source.imports[&script_name("lib")], 1);
+    assert_eq!(store.importers_of(app, &script_name("lib")).await.unwrap(), [script_name("main")]);
+    assert!(store.importers_of(app, &script_name("main")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_belongs_to_its_app() {
+    let (store, app) = with_app().await;
+    let other = store.create_app(&app_name("other")).await.unwrap().id;
+    let image = upload(&store, app, "hello", "1", &[]).await.script().active.image;
+    assert!(store.image_sources(app, image).await.unwrap().is_some());
+    assert!(store.image_sources(other, image).await.unwrap().is_none());
+    // Nor can a version pin a library of another app.
+    let library = store.library(app, &script_name("hello")).await.unwrap().unwrap().version;
+    let thief = NewVersion { imports: vec![library], ..version(&store, other, "thief", "1", &[]).await };
+    let refused = store.put_version(other, &thief, VersionCondition::None).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)));
+    assert_eq!(store.script(other, &script_name("thief")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn rolling_back_makes_an_old_version_active_and_is_remembered() {
+    let (store, app) = with_app().await;
+    let name = script_name("hello");
+    for source in ["1", "2", "3"] {
+        upload(&store, app, "hello", source, &[]).await;
+    }
+    let back = store.roll_back(app, &name, 1, None).await.unwrap();
+    assert_eq!(back.active.number, 1);
+    assert_eq!(&*store.script_source(app, &name, None).await.unwrap().unwrap().source, "1");
+    // The next version continues the numbers, and the same source again is a new version.
+    let PutVersion::Updated(next) = upload(&store, app, "hello", "3", &[]).await else { panic!() };
+    assert_eq!(next.active.number, 4);
+    let activations = store.activations(app, &name, size(10)).await.unwrap();
+    assert_eq!(activations.iter().map(|a| a.number).collect::<Vec<_>>(), [4, 1, 3, 2, 1]);
+    let missing = store.roll_back(app, &name, 9, None).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { what: "version" })));
+    let missing = store.roll_back(app, &script_name("other"), 1, None).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { what: "script" })));
+}
+
+#[tokio::test]
+async fn scripts_and_versions_are_listed_in_pages() {
+    let (store, app) = with_app().await;
+    for name in ["b", "a/x", "a", "Z"] {
+        upload(&store, app, name, "1", &[]).await;
+    }
+    let page = store.scripts(app, None, size(3)).await.unwrap();
+    assert_eq!(page.items.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["Z", "a", "a/x"]);
+    assert!(page.more);
+    let page = store.scripts(app, Some(&page.items[2].name), size(3)).await.unwrap();
+    assert_eq!((page.items.len(), page.more), (1, false));
+    for source in ["2", "3"] {
+        upload(&store, app, "b", source, &[]).await;
+    }
+    let page = store.versions(app, &script_name("b"), None, size(2)).await.unwrap();
+    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), [3, 2]);
+    let page = store.versions(app, &script_name("b"), Some(2), size(2)).await.unwrap();
+    assert_eq!((page.items[0].number, page.more), (1, false));
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_hold_changes_nothing() {
+    let (store, app) = with_app().await;
+    let new = version(&store, app, "hello", "1", &[]).await;
+    let refused = store.put_version(app, &new, VersionCondition::Active(1)).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)));
+    store.put_version(app, &new, VersionCondition::Absent).await.unwrap();
+    let newer = version(&store, app, "hello", "2", &[]).await;
+    let refused = store.put_version(app, &newer, VersionCondition::Absent).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)));
+    store.put_version(app, &newer, VersionCondition::Active(1)).await.unwrap();
+    let refused = store.put_version(app, &new, VersionCondition::Active(1)).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)));
+}
+
+#[tokio::test]
+async fn of_uploads_at_the_same_moment_each_gets_a_number() {
+    let (store, app) = with_app().await;
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { upload(&store, app, "hello", &number.to_string(), &[]).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let page = store.versions(app, &script_name("hello"), None, size(200)).await.unwrap();
+    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), (1..=20).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_script_in_use_is_not_deleted() {
+    let (store, app) = with_app().await;
+    upload(&store, app, "lib", "fn f() {}", &[]).await;
+    upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    let get = [Method::Get].into_iter().collect();
+    let route = NewRoute { methods: get, pattern: "/a".parse().unwrap(), script: script_name("main") };
+    store.put_route(app, &route).await.unwrap();
+
+    let error = store.delete_script(app, &script_name("lib")).await.unwrap_err();
+    assert_eq!(error.to_string(), "this script is in use by script main version 1");
+    let error = store.delete_script(app, &script_name("main")).await.unwrap_err();
+    assert_eq!(error.to_string(), "this script is in use by route GET /a");
+
+    let route = store.routes(app).await.unwrap()[0].id;
+    store.delete_route(app, route).await.unwrap();
+    store.delete_script(app, &script_name("main")).await.unwrap();
+    store.delete_script(app, &script_name("lib")).await.unwrap();
+    let again = store.delete_script(app, &script_name("lib")).await;
+    assert!(matches!(again, Err(StoreError::NotFound { what: "script" })));
+}
+
+#[tokio::test]
+async fn old_versions_are_pruned_unless_they_are_in_use() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let app = store.create_app(&app_name("demo")).await.unwrap().id;
+    upload(&store, app, "lib", "0", &[]).await;
+    upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    for number in 1..=105 {
+        upload(&store, app, "lib", &number.to_string(), &[]).await;
+    }
+    // Version 1 is pinned by `main`; versions 2 to 6 are gone.
+    let oldest = store.versions(app, &script_name("lib"), Some(10), size(200)).await.unwrap();
+    assert_eq!(oldest.items.iter().map(|v| v.number).collect::<Vec<_>>(), [9, 8, 7, 1]);
+    assert_eq!(database.number("SELECT count(*) FROM script_activations").await, 102);
+}
+
+#[tokio::test]
+async fn a_source_with_nul_is_refused_and_any_other_text_comes_back() {
+    let (store, app) = with_app().await;
+    let bad = version(&store, app, "hello", "\"\0\"", &[]).await;
+    let refused = store.put_version(app, &bad, VersionCondition::None).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))));
+    let odd = "\u{feff}\r\n\t\"\u{10ffff}\u{1}é\" // \u{202e}";
+    upload(&store, app, "odd", odd, &[]).await;
+    let source = store.script_source(app, &script_name("odd"), None).await.unwrap().unwrap();
+    assert_eq!(&*source.source, odd);
+    assert_eq!(store.script_source(app, &script_name("odd"), Some(2)).await.unwrap(), None);
+    let unknown = NewVersion {
+        imports: vec![ScriptVersionId::generate()],
+        ..version(&store, app, "x", "1", &[]).await
+    };
+    let refused = store.put_version(app, &unknown, VersionCondition::None).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)));
+}
