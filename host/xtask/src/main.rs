@@ -15,6 +15,7 @@ mod guest;
 mod http;
 mod process;
 mod server;
+mod sqlx;
 mod system;
 mod test;
 mod up;
@@ -45,8 +46,17 @@ enum Task {
     Test(test::TestArguments),
     /// Build the Rhai interpreter for WebAssembly, unless it is up to date
     Guest,
+    /// Renew the descriptions of the SQL in host/store/.sqlx, which builds without a database use
+    Sqlx(SqlxArguments),
     /// Measure, and write docs/BENCHMARKS.md
     Bench(bench::BenchArguments),
+}
+
+#[derive(clap::Args)]
+struct SqlxArguments {
+    /// Change nothing, and fail where the descriptions are not up to date
+    #[arg(long)]
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -72,6 +82,7 @@ fn run(task: Task) -> Result<()> {
             println!("{state}: {}, {}", artifacts.code.display(), artifacts.base.display());
             Ok(())
         }
+        Task::Sqlx(arguments) => sqlx::prepare(&root, arguments.check),
         Task::Bench(arguments) => bench::run(&root, &arguments),
     }
 }
