@@ -3,7 +3,9 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use rhai::{Dynamic, Engine, Module, RhaiNativeFunc, Variant};
+use rhai::{
+    Dynamic, Engine, FuncRegistration, Module, NativeCallContext, Position, RhaiFunc, RhaiNativeFunc, Variant,
+};
 
 use crate::{
     Host, HostError,
@@ -107,7 +109,9 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
 /// Rhai's own `sleep` would block the node. It is a function of a package that has much else, so that it cannot
 /// be left out, only covered.
 fn forbid_sleep(engine: &mut Engine) {
-    let refuse = || -> Outcome<()> { Err(crate::raise::invalid("`sleep` does not exist here: nothing may wait idly")) };
+    let refuse = || -> Outcome<()> {
+        Err(crate::raise::invalid("`sleep` does not exist here: nothing may wait idly"))
+    };
     engine.register_fn("sleep", move |_: i64| refuse());
     engine.register_fn("sleep", move |_: f64| refuse());
 }
@@ -130,11 +134,31 @@ impl Part {
         R: Variant + Clone,
         F: RhaiNativeFunc<A, N, X, R, true> + 'static,
     {
-        self.module.set_native_fn(name_of(signature), function);
+        let registration = FuncRegistration::new(name_of(signature)).in_internal_namespace();
+        let function = with_position(function.into_rhai_function(true, true));
+        registration.set_into_module_raw(&mut self.module, F::param_types(), function);
         if self.signatures.last() != Some(&signature) {
             self.signatures.push(signature);
         }
     }
+}
+
+/// Gives the errors of a function the position of the call: Rhai does so for functions without a module only.
+fn with_position(function: RhaiFunc) -> RhaiFunc {
+    let (RhaiFunc::Pure { func, has_context, .. } | RhaiFunc::Method { func, has_context, .. }) = function
+    else {
+        return function;
+    };
+    let positioned = move |context: Option<NativeCallContext<'_>>, arguments: &mut [&mut Dynamic]| {
+        let position = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
+        func(context.filter(|_| has_context), arguments).map_err(|mut error| {
+            if error.position().is_none() {
+                error.set_position(position);
+            }
+            error
+        })
+    };
+    RhaiFunc::Pure { func: Rc::new(positioned), has_context: true, is_pure: true, is_volatile: true }
 }
 
 /// Functions without a module while they are added.

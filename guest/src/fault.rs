@@ -110,7 +110,6 @@ pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
         ParseErrorType::ExprTooDeep => {
             format!("expressions nest more than {EXPRESSION_DEPTH} deep here; use variables for parts of it")
         }
-        ParseErrorType::Reserved(word) if word == "eval" => "`eval` does not exist here".into(),
         ParseErrorType::Reserved(word)
             if matches!(word.as_str(), "print" | "debug" | "call" | "curry" | "type_of") =>
         {
@@ -118,6 +117,9 @@ pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
         }
         ParseErrorType::BadInput(LexError::UnexpectedInput(word)) if word == "try" => {
             "`try` is a statement and has no value: assign to a variable inside of it".into()
+        }
+        ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, _)) if symbol == "eval" => {
+            "`eval` does not exist here".into()
         }
         ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, hint)) if !hint.is_empty() => {
             format!("`{symbol}`: {hint}")

@@ -15,6 +15,7 @@ use crate::{
     program::{Entry, Handler, Program},
     raise::Outcome,
     request::Request,
+    syntax,
 };
 
 /// Seeds of Rhai's hashes: fixed, so that fuel is the same on every machine and in every build.
@@ -50,8 +51,8 @@ impl Interpreter {
             .set_optimization_level(OptimizationLevel::Simple)
             .set_max_call_levels(CALL_LEVELS)
             .set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH)
-            .disable_symbol("eval")
             .set_module_resolver(libraries.clone());
+        syntax::install(&mut engine);
         let api = api::register(&mut engine, &context);
         Self { engine, api, context, libraries, program: None }
     }
@@ -92,15 +93,21 @@ impl Interpreter {
     }
 
     fn run_body(&self, program: &Program, event: Event) -> Result<Answer, Failure> {
-        let at = Position::new(1, 0);
+        let statements = program.ast.statements();
+        let line_of_first = statements.first().and_then(|statement| statement.position().line());
+        let body = Span {
+            whole: line_of_first.map_or(Position::NONE, |line| Position::new(line as u16, 0)),
+            answer: statements.last().map_or(Position::NONE, rhai::Stmt::position),
+        };
         let mut scope = Scope::new();
         let kind = Kind::of(&event);
         if let Event::Invoke(text) = &event {
-            scope.push_dynamic("event", parse_event(text).map_err(|error| Failure { error, at })?);
+            scope
+                .push_dynamic("event", parse_event(text).map_err(|error| Failure { error, at: body.whole })?);
         }
         scope.push("req", Request::new(event));
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast);
-        finish(kind, result, at)
+        finish(kind, result, body)
     }
 
     fn call_handler(&self, program: &Program, handler: &Handler, event: Event) -> Result<Answer, Failure> {
@@ -112,7 +119,7 @@ impl Interpreter {
         } else {
             engine.call_fn_with_options::<Dynamic>(options, scope, ast, handler.name, ())
         };
-        finish(kind, result, handler.position)
+        finish(kind, result, Span { whole: handler.position, answer: handler.position })
     }
 
     fn fault(&self, program: &Program, failure: Failure) -> Fault {
@@ -125,6 +132,14 @@ impl Interpreter {
 struct Failure {
     error: crate::raise::Raised,
     at: Position,
+}
+
+/// The places to show where Rhai knows none.
+struct Span {
+    /// Where the code that runs begins.
+    whole: Position,
+    /// Where the answer comes from.
+    answer: Position,
 }
 
 /// What form the answer has.
@@ -143,12 +158,13 @@ impl Kind {
     }
 }
 
-fn finish(kind: Kind, result: Outcome<Dynamic>, at: Position) -> Result<Answer, Failure> {
-    let answer = result.and_then(|value| match kind {
+fn finish(kind: Kind, result: Outcome<Dynamic>, span: Span) -> Result<Answer, Failure> {
+    let value = result.map_err(|error| Failure { error, at: span.whole })?;
+    let answer = match kind {
         Kind::Http => answer::response(value).map(Answer::Http),
         Kind::Value => answer::value(&value).map(Answer::Value),
-    });
-    answer.map_err(|error| Failure { error, at })
+    };
+    answer.map_err(|error| Failure { error, at: span.answer })
 }
 
 fn parse_event(text: &str) -> Outcome<Dynamic> {

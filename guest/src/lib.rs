@@ -19,6 +19,7 @@ mod names;
 mod program;
 mod raise;
 mod request;
+mod syntax;
 #[cfg(target_family = "wasm")]
 mod wasm;
 

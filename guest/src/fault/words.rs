@@ -26,6 +26,9 @@ pub(super) fn describe(error: &Error, api: &Api) -> String {
             "`this` has no value here: the function was not called as a method".into()
         }
         Error::ErrorAssignmentToConstant(name, _) => format!("`{name}` is a constant and cannot be changed"),
+        Error::ErrorDataRace(..) => {
+            "a function that is called on a value uses the same value again; copy it to another variable first".into()
+        }
         Error::ErrorStackOverflow(_) => "functions call each other too deeply".into(),
         Error::ErrorDotExpr(text, _) => text.clone(),
         other => without_position(other),
