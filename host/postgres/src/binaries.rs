@@ -65,7 +65,13 @@ pub fn binaries_in(folder: &Path) -> Result<Binaries, ServerError> {
 
 /// Every PostgreSQL in `PATH` and the usual folders, the newest first.
 pub fn installed_binaries() -> Vec<Binaries> {
-    let mut found: Vec<Binaries> = candidates().iter().filter_map(|folder| at(folder)).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for folder in candidates().iter().filter_map(|folder| home_of(folder)) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    let mut found: Vec<Binaries> = folders.iter().filter_map(|folder| at(folder)).collect();
     // The sort is stable: of one version, the first place wins.
     found.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
     found
@@ -96,13 +102,19 @@ fn children(parent: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 fn at(folder: &Path) -> Option<Binaries> {
-    let postgres = folder.join("postgres");
-    if !postgres.is_file() || !folder.join("initdb").is_file() {
-        return None;
-    }
-    let output = Command::new(&postgres).arg("--version").output().ok()?;
+    let folder = home_of(folder)?;
+    let output = Command::new(folder.join("postgres")).arg("--version").output().ok()?;
     let major = major_version(&String::from_utf8_lossy(&output.stdout))?;
-    Some(Binaries { folder: folder.to_owned(), major })
+    Some(Binaries { folder, major })
+}
+
+/// Where the programs of a folder really are: a folder of `PATH` may have links to some of them, and the rest
+/// is beside what they point to.
+fn home_of(folder: &Path) -> Option<PathBuf> {
+    let has_programs = |folder: &Path| folder.join("postgres").is_file() && folder.join("initdb").is_file();
+    let linked = fs::canonicalize(folder.join("postgres")).ok()?.parent()?.to_owned();
+    let folders = [linked, folder.to_owned()];
+    folders.into_iter().find(|folder| has_programs(folder))
 }
 
 /// The major version in `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` or `... 18beta1`.
@@ -128,5 +140,15 @@ mod tests {
         let binaries = find_binaries().unwrap();
         assert!(binaries.program("initdb").is_file());
         assert!(binaries.major() >= 13);
+    }
+
+    #[test]
+    fn links_lead_to_where_all_programs_are() {
+        let real = find_binaries().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["postgres", "initdb"] {
+            std::os::unix::fs::symlink(real.program(name), folder.path().join(name)).unwrap();
+        }
+        assert_eq!(binaries_in(folder.path()).unwrap(), real);
     }
 }
