@@ -102,7 +102,7 @@ impl AppLibraries {
                 source: Arc::clone(source),
             }));
         }
-        let library = self.store.library(self.app, name).await.map_err(host_error)?;
+        let library = self.store.library(self.app, name).await.map_err(|error| host_error(&error))?;
         Ok(library
             .map(|library| FoundLibrary { import: Import::Stored(library.version), source: library.source }))
     }
@@ -124,7 +124,7 @@ impl Libraries for AppLibraries {
     }
 }
 
-fn host_error(error: StoreError) -> HostError {
+fn host_error(error: &StoreError) -> HostError {
     let unavailable = matches!(error, StoreError::Unavailable(_));
     tracing::warn!(%error, "a library could not be read");
     if unavailable {

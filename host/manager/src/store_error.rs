@@ -17,9 +17,10 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             };
             ApiError::new(code, text)
         }
-        StoreError::AlreadyExists { .. } => ApiError::new(ErrorCode::AlreadyExists, text),
         StoreError::InUse { by, .. } => ApiError::new(ErrorCode::AlreadyExists, text).with("used_by", by),
-        StoreError::Conflict => ApiError::new(ErrorCode::AlreadyExists, text),
+        StoreError::AlreadyExists { .. } | StoreError::Conflict => {
+            ApiError::new(ErrorCode::AlreadyExists, text)
+        }
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

@@ -44,7 +44,7 @@ pub(crate) struct EntryView {
     #[schema(value_type = String)]
     key: KvKey,
     /// The value: any JSON, exactly as it was written.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
     /// Its version; every write gives a greater one.
     version: i64,
@@ -77,7 +77,7 @@ impl TryFrom<KvRow> for EntryView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewValue {
     /// Any JSON.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
     /// Removed after this many seconds; never if it is left out.
     #[schema(value_type = Option<u64>, minimum = 1)]

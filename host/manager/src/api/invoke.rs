@@ -22,7 +22,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct InvokeRequest {
     /// Any JSON value: the script sees it as `event`, and as the body of a POST request.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     #[serde(default)]
     event: Event,
 }
@@ -42,7 +42,7 @@ impl Default for Event {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct InvokeAnswer {
     /// The handler's value.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     result: Box<RawValue>,
     /// What it logged.
     logs: Vec<InvokeLog>,

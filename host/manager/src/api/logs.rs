@@ -33,7 +33,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// After how many looks without a line a comment is sent, so that a client that has gone is noticed.
 const QUIET_POLLS: u32 = 15;
 /// How long one stream lasts. Its client comes back by itself, with `last-event-id`, and is authorised anew.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+const LONGEST: Duration = Duration::from_mins(15);
 
 /// A line of a log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -166,13 +166,12 @@ async fn follow(
         })?),
     };
     let mut backlog = VecDeque::new();
-    let position = match last_event.or(query.after) {
-        Some(position) => LogPosition::from_i64(position),
-        None => {
-            let found = context.store.logs_before(app, query.script.as_ref(), None, query.limit.size()).await;
-            backlog.extend(found.map_err(from_store)?.items.into_iter().rev());
-            backlog.back().map_or_else(LogPosition::default, |line: &StoredLogLine| line.position)
-        }
+    let position = if let Some(position) = last_event.or(query.after) {
+        LogPosition::from_i64(position)
+    } else {
+        let found = context.store.logs_before(app, query.script.as_ref(), None, query.limit.size()).await;
+        backlog.extend(found.map_err(from_store)?.items.into_iter().rev());
+        backlog.back().map_or_else(LogPosition::default, |line: &StoredLogLine| line.position)
     };
     let until = Instant::now() + LONGEST;
     let follower = Follower {

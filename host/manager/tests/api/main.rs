@@ -1,6 +1,8 @@
 //! The management API over real sockets, with a real PostgreSQL. Sandbox and node are scripted: what runs in
 //! the real ones is tested in `host/picloud/tests`.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod apps;
 mod auth;
 mod data;

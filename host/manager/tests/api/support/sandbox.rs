@@ -20,7 +20,7 @@ impl Execute for ScriptedSandbox {
         &'a self,
         name: &'a ScriptName,
         source: &'a str,
-        libraries: &'a dyn Libraries,
+        libraries: Arc<dyn Libraries>,
     ) -> BoxFuture<'a, Result<BuiltScript, BuildError>> {
         Box::pin(async move {
             let mut found = BTreeMap::new();
@@ -44,7 +44,7 @@ impl Execute for ScriptedSandbox {
         })
     }
 
-    fn execute<'a>(&'a self, _: Invocation, _: &'a dyn HostCalls) -> BoxFuture<'a, Completion> {
+    fn execute(&self, _: Invocation, _: Arc<dyn HostCalls>) -> BoxFuture<'_, Completion> {
         let fault = Fault::new(ErrorCode::Internal, "the control plane runs scripts through the node only");
         let (effects, reads, logs) = (Effects::default(), KvReads::default(), Logs::default());
         Box::pin(
