@@ -15,7 +15,7 @@ use crate::{
     console::seconds,
     guest,
     process::{self, cargo},
-    system,
+    sqlx, system,
 };
 
 /// What to check.
@@ -40,6 +40,8 @@ enum Step {
     Dependencies,
     /// The Rhai interpreter for WebAssembly
     Guest,
+    /// Offline data of the SQL that is checked at compile time
+    Sqlx,
     /// Clippy, without any warning
     Lint,
     /// Unit and integration tests
@@ -58,6 +60,7 @@ impl Step {
         Self::Text,
         Self::Dependencies,
         Self::Guest,
+        Self::Sqlx,
         Self::Lint,
         Self::Test,
         Self::Doc,
@@ -71,6 +74,7 @@ impl Step {
             Self::Text => "texts",
             Self::Dependencies => "dependencies",
             Self::Guest => "guest",
+            Self::Sqlx => "SQL",
             Self::Lint => "clippy",
             Self::Test => "tests",
             Self::Doc => "API documentation",
@@ -85,6 +89,7 @@ impl Step {
             Self::Text => checks::text::check(root),
             Self::Dependencies => checks::dependencies::check(root),
             Self::Guest => guest::build(root).map(drop),
+            Self::Sqlx => sqlx::prepare(root, true),
             Self::Lint => {
                 let lint = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 process::run(cargo(root).args(lint))
