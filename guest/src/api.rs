@@ -66,14 +66,6 @@ impl Api {
     pub(crate) fn globals_named(&self, name: &str) -> Vec<&'static str> {
         self.globals.iter().copied().filter(|signature| name_of(signature) == name).collect()
     }
-
-    /// Every signature, with its module.
-    pub(crate) fn signatures(&self) -> Vec<String> {
-        let of_modules = self.modules.iter().flat_map(|(module, signatures)| {
-            signatures.iter().map(move |signature| format!("{module}::{signature}"))
-        });
-        of_modules.chain(self.globals.iter().map(|signature| (*signature).to_owned())).collect()
-    }
 }
 
 /// Registers everything.
@@ -199,4 +191,100 @@ fn bytes_of(value: &Dynamic, function: &str) -> Outcome<Vec<u8>> {
 
 fn wrong_type(function: &str, expected: &str, found: &Dynamic) -> Raised {
     crate::raise::invalid(format!("{function} needs {expected}, not {}", found.type_name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::PROPERTIES;
+
+    const GUIDE: &str = include_str!("../../docs/SCRIPTING.md");
+
+    /// No test here calls it.
+    struct NoHost;
+
+    impl Host for NoHost {
+        fn now(&self) -> i64 {
+            0
+        }
+
+        fn random(&self, len: usize) -> Vec<u8> {
+            vec![0; len]
+        }
+
+        fn log(&self, _: crate::LogLevel, _: &str) {}
+
+        fn kv_get(&self, _: &str, _: &str) -> Result<Option<String>, HostError> {
+            Ok(None)
+        }
+
+        fn kv_set(&self, _: &str, _: &str, _: &str, _: Option<u64>) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn kv_delete(&self, _: &str, _: &str) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        fn kv_list(
+            &self,
+            _: &str,
+            _: &str,
+            _: Option<&str>,
+            _: u32,
+        ) -> Result<Vec<crate::KvEntry>, HostError> {
+            Ok(Vec::new())
+        }
+
+        fn invoke(&self, _: &str, _: &str) -> Result<String, HostError> {
+            Ok("null".into())
+        }
+
+        fn library(&self, _: &str) -> Result<Option<String>, HostError> {
+            Ok(None)
+        }
+    }
+
+    fn all_signatures() -> Vec<String> {
+        let context = Rc::new(Context { host: Rc::new(NoHost), building: Cell::new(false) });
+        let api = register(&mut Engine::new(), &context);
+        let of_modules = api.modules.iter().flat_map(|(module, signatures)| {
+            signatures.iter().map(move |signature| format!("{module}::{signature}"))
+        });
+        of_modules.chain(api.globals.iter().map(|signature| (*signature).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_guide_has_every_function() {
+        let missing: Vec<_> = all_signatures()
+            .into_iter()
+            .filter(|signature| !GUIDE.contains(&format!("`{signature}`")))
+            .collect();
+        assert!(missing.is_empty(), "docs/SCRIPTING.md lacks {missing:#?}");
+    }
+
+    #[test]
+    fn the_guide_has_no_function_that_is_not_there() {
+        let known = all_signatures();
+        let modules = [
+            "app", "base64", "crypto", "hash", "html", "json", "kv", "log", "random", "regex", "time", "url",
+        ];
+        // The first cell of a table row is a function of the API.
+        let rows = GUIDE.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let unknown: Vec<_> = rows
+            .filter(|cell| modules.iter().any(|module| cell.starts_with(&format!("{module}::"))))
+            .filter(|cell| !known.iter().any(|signature| signature == cell))
+            .collect();
+        assert!(unknown.is_empty(), "docs/SCRIPTING.md has {unknown:#?}");
+    }
+
+    #[test]
+    fn the_guide_has_every_property_of_a_request() {
+        let missing: Vec<_> = PROPERTIES
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !GUIDE.contains(&format!("| `req.{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "docs/SCRIPTING.md lacks {missing:?}");
+    }
 }

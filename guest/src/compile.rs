@@ -103,12 +103,9 @@ impl Compiler<'_> {
     fn import_all(&mut self, name: &Rc<str>, ast: &AST) -> Result<(), Fault> {
         self.open.push(name.clone());
         for import in imports(ast) {
-            let path = match import.path {
-                Some(path) => path,
-                None => {
-                    let message = "import takes the name of a script as plain text: import \"name\" as alias";
-                    return Err(self.fault_at(name, import.position, message.into()));
-                }
+            let Some(path) = import.path else {
+                let message = "import takes the name of a script as plain text: import \"name\" as alias";
+                return Err(self.fault_at(name, import.position, message.into()));
             };
             self.import(name, &path, import.position)?;
         }

@@ -89,7 +89,7 @@ impl Interpreter {
             },
             Entry::Nothing => return Err(no_handler(program)),
         };
-        result.map_err(|failure| self.fault(program, failure))
+        result.map_err(|failure| self.fault(program, &failure))
     }
 
     fn run_body(&self, program: &Program, event: Event) -> Result<Answer, Failure> {
@@ -107,7 +107,7 @@ impl Interpreter {
         }
         scope.push("req", Request::new(event));
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast);
-        finish(kind, result, body)
+        finish(kind, result, &body)
     }
 
     fn call_handler(&self, program: &Program, handler: &Handler, event: Event) -> Result<Answer, Failure> {
@@ -119,10 +119,10 @@ impl Interpreter {
         } else {
             engine.call_fn_with_options::<Dynamic>(options, scope, ast, handler.name, ())
         };
-        finish(kind, result, Span { whole: handler.position, answer: handler.position })
+        finish(kind, result, &Span { whole: handler.position, answer: handler.position })
     }
 
-    fn fault(&self, program: &Program, failure: Failure) -> Fault {
+    fn fault(&self, program: &Program, failure: &Failure) -> Fault {
         let place = Place { script: &program.name, sources: &program.sources, fallback: failure.at };
         fault::from_error(&failure.error, &place, &self.api)
     }
@@ -158,7 +158,7 @@ impl Kind {
     }
 }
 
-fn finish(kind: Kind, result: Outcome<Dynamic>, span: Span) -> Result<Answer, Failure> {
+fn finish(kind: Kind, result: Outcome<Dynamic>, span: &Span) -> Result<Answer, Failure> {
     let value = result.map_err(|error| Failure { error, at: span.whole })?;
     let answer = match kind {
         Kind::Http => answer::response(value).map(Answer::Http),

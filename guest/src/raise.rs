@@ -34,12 +34,12 @@ pub(crate) enum Origin {
 
 /// An error of the script API: a wrong argument, or data of a wrong form.
 pub(crate) fn invalid(message: impl Into<ImmutableString>) -> Raised {
-    raise("invalid", message.into(), API_TAG)
+    raise("invalid", &message.into(), API_TAG)
 }
 
 /// A refused host call.
 pub(crate) fn refused(error: HostError) -> Raised {
-    raise(&error.code, error.message.into(), HOST_TAG)
+    raise(&error.code, &error.message.into(), HOST_TAG)
 }
 
 /// A call that makes no sense while a script is compiled, since its result would be frozen into the image.
@@ -47,13 +47,13 @@ pub(crate) fn not_at_build(function: &str) -> Raised {
     let message = format!(
         "{function} is not available while a script is compiled: the top level of a library runs only then"
     );
-    raise("not_available_at_build", message.into(), HOST_TAG)
+    raise("not_available_at_build", &message.into(), HOST_TAG)
 }
 
-fn raise(code: &str, message: ImmutableString, tag: Tag) -> Raised {
+fn raise(code: &str, message: &ImmutableString, tag: Tag) -> Raised {
     let mut map = Map::new();
     map.insert("code".into(), code.into());
-    map.insert("message".into(), message.into());
+    map.insert("message".into(), message.clone().into());
     let mut value = Dynamic::from_map(map);
     value.set_tag(tag);
     EvalAltResult::ErrorRuntime(value, Position::NONE).into()

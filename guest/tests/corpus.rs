@@ -48,7 +48,10 @@ fn run(case: &Case, libraries: &BTreeMap<String, String>) -> Actual {
 
 fn answer(case: &Case, host: &Rc<MemoryHost>) -> Result<Answer, Fault> {
     let mut interpreter = Interpreter::new(host.clone());
-    interpreter.build("main", &case.source)?;
+    // Whatever keeps a script from being compiled is the author's compile error to the platform.
+    interpreter
+        .build("main", &case.source)
+        .map_err(|fault| Fault { code: "compile_error".into(), ..fault })?;
     interpreter.handle(match &case.event {
         CaseEvent::Invoke(text) => Event::Invoke(text.clone()),
         CaseEvent::Http(request) => Event::Http(HttpRequest {

@@ -68,12 +68,11 @@ fn multipart(body: &[u8], boundary: &str) -> Outcome<Form> {
 }
 
 fn field(part: &[u8]) -> Outcome<(String, Dynamic)> {
-    let (head, data) = match part.strip_prefix(b"\r\n") {
-        Some(data) => (&b""[..], data),
-        None => {
-            let end = find(part, b"\r\n\r\n").ok_or_else(broken)?;
-            (&part[..end], &part[end + 4..])
-        }
+    let (head, data) = if let Some(data) = part.strip_prefix(b"\r\n") {
+        (&b""[..], data)
+    } else {
+        let end = find(part, b"\r\n\r\n").ok_or_else(broken)?;
+        (&part[..end], &part[end + 4..])
     };
     let head = String::from_utf8_lossy(head);
     let header = |wanted: &str| {

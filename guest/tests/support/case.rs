@@ -30,26 +30,26 @@ use std::{
 
 /// One case.
 #[derive(Clone, Debug)]
-pub(crate) struct Case {
+pub struct Case {
     /// Its path below the folder of cases, without `.rhai`.
-    pub(crate) name: String,
+    pub name: String,
     /// The whole file, directives included: positions count its lines.
-    pub(crate) source: String,
+    pub source: String,
     /// What the script is given.
-    pub(crate) event: CaseEvent,
+    pub event: CaseEvent,
     /// Data before.
-    pub(crate) kv: Data,
+    pub kv: Data,
     /// Whether only the sandbox can run it.
-    pub(crate) sandbox_only: bool,
+    pub sandbox_only: bool,
     expected: Expected,
 }
 
 /// JSON text by collection and key.
-pub(crate) type Data = BTreeMap<(String, String), String>;
+pub type Data = BTreeMap<(String, String), String>;
 
 /// What a script is given.
 #[derive(Clone, Debug)]
-pub(crate) enum CaseEvent {
+pub enum CaseEvent {
     /// A request.
     Http(CaseRequest),
     /// A direct call with JSON.
@@ -58,29 +58,29 @@ pub(crate) enum CaseEvent {
 
 /// A request.
 #[derive(Clone, Debug)]
-pub(crate) struct CaseRequest {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) params: Vec<(String, String)>,
+pub struct CaseRequest {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub params: Vec<(String, String)>,
     /// `name: value\n` lines.
-    pub(crate) headers: String,
-    pub(crate) body: Vec<u8>,
+    pub headers: String,
+    pub body: Vec<u8>,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct Actual {
-    pub(crate) result: ActualResult,
+pub struct Actual {
+    pub result: ActualResult,
     /// Data after.
-    pub(crate) kv: Data,
+    pub kv: Data,
     /// Level and text.
-    pub(crate) logs: Vec<(String, String)>,
+    pub logs: Vec<(String, String)>,
 }
 
 /// How it ended.
 #[derive(Debug)]
-pub(crate) enum ActualResult {
+pub enum ActualResult {
     Http {
         status: i64,
         headers: Vec<(String, String)>,
@@ -114,7 +114,7 @@ struct ExpectedError {
 }
 
 /// Reads every case below `folder`, sorted by name. The folder `libraries` holds scripts that cases import.
-pub(crate) fn load(folder: &Path) -> io::Result<Vec<Case>> {
+pub fn load(folder: &Path) -> io::Result<Vec<Case>> {
     let mut files = Vec::new();
     find_scripts(folder, &mut files)?;
     files.sort();
@@ -131,7 +131,7 @@ pub(crate) fn load(folder: &Path) -> io::Result<Vec<Case>> {
 }
 
 /// The scripts that cases import and call, by name.
-pub(crate) fn load_libraries(folder: &Path) -> io::Result<BTreeMap<String, String>> {
+pub fn load_libraries(folder: &Path) -> io::Result<BTreeMap<String, String>> {
     let folder = folder.join("libraries");
     let mut files = Vec::new();
     find_scripts(&folder, &mut files)?;
@@ -157,7 +157,7 @@ fn name_below(folder: &Path, file: &Path) -> String {
 
 impl Case {
     /// Reads the directives of one file.
-    pub(crate) fn parse(name: &str, source: &str) -> Result<Self, String> {
+    pub fn parse(name: &str, source: &str) -> Result<Self, String> {
         let request = CaseRequest {
             method: "GET".into(),
             path: "/".into(),
@@ -213,7 +213,7 @@ impl Case {
     }
 
     /// Compares; the error says what differs.
-    pub(crate) fn check(&self, actual: &Actual) -> Result<(), String> {
+    pub fn check(&self, actual: &Actual) -> Result<(), String> {
         let expected = &self.expected;
         match &actual.result {
             ActualResult::Http { status, headers, body } => expected.check_answer(*status, headers, body)?,
@@ -251,13 +251,14 @@ impl Expected {
                 let position = (!position.is_empty() && position != "-").then_some(position);
                 self.error = Some(ExpectedError { code, position, text });
             }
-            "kv-after" => match rest.strip_suffix(" absent") {
-                Some(id) => self.kv.push((split(id, "/")?, None)),
-                None => {
+            "kv-after" => {
+                if let Some(id) = rest.strip_suffix(" absent") {
+                    self.kv.push((split(id, "/")?, None));
+                } else {
                     let (id, value) = split(rest, " = ")?;
                     self.kv.push((split(&id, "/")?, Some(value)));
                 }
-            },
+            }
             "log" => self.logs.get_or_insert_default().push(split(rest, " ")?),
             _ => return Err(format!("{name:?} is no directive")),
         }
@@ -265,12 +266,12 @@ impl Expected {
     }
 
     fn check_answer(&self, status: i64, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
-        let shown = String::from_utf8_lossy(body);
+        let text = String::from_utf8_lossy(body);
         let Some((expected_status, content_type)) = &self.answer else {
-            return Err(format!("it answered {status} {shown:?}"));
+            return Err(format!("it answered {status} {}", shown(&text)));
         };
         same("status", Some(expected_status), Some(&status))
-            .map_err(|problem| format!("{problem}: {shown}"))?;
+            .map_err(|problem| format!("{problem}: {}", shown(&text)))?;
         let values = |name: &str| -> Vec<&String> {
             headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value).collect()
         };
@@ -281,7 +282,7 @@ impl Expected {
             }
         }
         match &self.out {
-            Some(out) => same("body", Some(&*String::from_utf8_lossy(out)), Some(&*shown)),
+            Some(out) => same("body", Some(&*String::from_utf8_lossy(out)), Some(&*text)),
             None => Ok(()),
         }
     }
@@ -290,14 +291,16 @@ impl Expected {
         let Some(expected) = &self.error else {
             return Err(format!("it failed: {code} {position:?} {message}"));
         };
-        same("code", Some(&*expected.code), Some(code)).map_err(|problem| format!("{problem}: {message}"))?;
+        same("code", Some(&*expected.code), Some(code))
+            .map_err(|problem| format!("{problem}: {}", shown(&message)))?;
         if !message.contains(&expected.text) {
-            return Err(format!("the message is {message:?}, without {:?}", expected.text));
+            return Err(format!("the message is {}, without {:?}", shown(&message), expected.text));
         }
         let Some(expected) = &expected.position else { return Ok(()) };
         let bare = position.map(|position| position.rsplit('@').next().unwrap_or(position));
         let found = if expected.contains('@') { position } else { bare };
-        same("position", Some(&**expected), found).map_err(|problem| format!("{problem}: {message}"))
+        same("position", Some(&**expected), found)
+            .map_err(|problem| format!("{problem}: {}", shown(&message)))
     }
 }
 
@@ -309,7 +312,13 @@ fn same<T: PartialEq + std::fmt::Debug + ?Sized>(
     if expected == found {
         return Ok(());
     }
-    Err(format!("{what}: expected {expected:?}, found {found:?}"))
+    Err(format!("{what}: expected {}, found {}", shown(&expected), shown(&found)))
+}
+
+/// A value in a message, cut at a length that can be read.
+fn shown(value: &impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    if text.len() > 500 { format!("{}...", text.chars().take(500).collect::<String>()) } else { text }
 }
 
 fn split(text: &str, separator: &str) -> Result<(String, String), String> {

@@ -65,7 +65,7 @@ impl Host for MemoryHost {
         1_700_000_000_123
     }
 
-    /// SplitMix64: good enough to look random.
+    /// `SplitMix64`: good enough to look random.
     fn random(&self, len: usize) -> Vec<u8> {
         let next = || {
             self.random.set(self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15));

@@ -56,7 +56,7 @@ fn write_one(out: &mut String, moment: OffsetDateTime, directive: char) -> Outco
     let (year, month, day) = moment.to_calendar_date();
     let month_name = MONTHS[usize::from(u8::from(month)) - 1];
     let day_name = DAYS[usize::from(moment.weekday().number_days_from_monday())];
-    let half = if moment.hour() % 12 == 0 { 12 } else { moment.hour() % 12 };
+    let half = if moment.hour().is_multiple_of(12) { 12 } else { moment.hour() % 12 };
     let written = match directive {
         'Y' => write!(out, "{year:04}"),
         'y' => write!(out, "{:02}", year.rem_euclid(100)),
@@ -156,12 +156,12 @@ impl Parsed {
         };
         let small = value as u8;
         match directive {
-            'Y' => self.year = Some(value as i32),
+            'Y' => self.year = i32::try_from(value).ok(),
             // As POSIX has it: 69 to 99 are of the last century.
-            'y' => self.year = Some(value as i32 + if value < 69 { 2000 } else { 1900 }),
+            'y' => self.year = i32::try_from(value + if value < 69 { 2000 } else { 1900 }).ok(),
             'j' => self.ordinal = Some(value as u16),
             'L' => self.ms = value as u16,
-            's' => self.timestamp = Some(value),
+            's' => self.timestamp = i64::try_from(value).ok(),
             'm' => self.month = Some(small),
             'd' | 'e' => self.day = Some(small),
             'H' | 'I' => self.hour = small,
@@ -216,7 +216,7 @@ impl Parsed {
 }
 
 /// A number of at most `max` digits.
-fn number(text: &str, max: usize) -> Outcome<(i64, &str)> {
+fn number(text: &str, max: usize) -> Outcome<(u64, &str)> {
     let digits = text.bytes().take(max).take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
     number.parse().map(|number| (number, rest)).map_err(|_| mismatch(text, "a number"))
