@@ -124,6 +124,8 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
         sections.push(startup::measure_idle(&bench)?);
     }
 
+    picloud::remove_data()?;
+
     let document = report::document(&sections);
     println!("\n{document}");
     if arguments.quick || !arguments.only.is_empty() {

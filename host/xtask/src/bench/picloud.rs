@@ -39,12 +39,19 @@ fn data_dir() -> PathBuf {
     std::env::temp_dir().join("picloud-bench")
 }
 
-/// An empty data folder, so that every run of the benchmarks starts alike.
-pub(super) fn clear() -> Result<()> {
+/// Removes the data folder.
+pub(super) fn remove_data() -> Result<()> {
     let folder = data_dir();
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
     }
+    Ok(())
+}
+
+/// An empty data folder, so that every part of the benchmarks starts alike.
+pub(super) fn clear() -> Result<()> {
+    remove_data()?;
+    let folder = data_dir();
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, Permissions::from_mode(0o711))?;
     Ok(())
