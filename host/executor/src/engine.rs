@@ -6,7 +6,7 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Result,
 };
 
-use crate::ExecutorConfig;
+use crate::{ExecutorConfig, StartError};
 
 /// Memory for building an image, which takes more than running it.
 pub(crate) const BUILD_MEMORY_BYTES: u64 = 64 << 20;
@@ -53,6 +53,11 @@ pub enum Reset {
 impl PoolMode {
     /// Best first.
     pub const ALL: [Self; 3] = [Self::PoolGuarded, Self::PoolCompact, Self::OnDemand];
+
+    /// The mode that a start with these settings would have here: a pool is made, and given up at once.
+    pub fn detect(config: &ExecutorConfig) -> std::result::Result<Self, StartError> {
+        probe(config).map(|(_, mode)| mode).map_err(StartError::Engine)
+    }
 
     /// The name in `/readyz` and `doctor`.
     pub const fn as_str(self) -> &'static str {
