@@ -30,4 +30,4 @@ pub use config::{AppAddress, ManagerConfig};
 pub use manager::Manager;
 pub use openapi::openapi_json;
 pub use owner::{OWNER_TOKEN_FILE, OwnerError, OwnerToken, ensure_owner, reset_owner_token};
-pub use token::{Secret, TOKEN_PREFIX};
+pub use token::TOKEN_PREFIX;

@@ -10,7 +10,7 @@ pub const TOKEN_PREFIX: &str = "pcl_";
 
 /// A token in clear. It is shown once, where it is made; its `Debug` form hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
     /// A new token from the operating system's randomness.
@@ -28,7 +28,7 @@ impl Secret {
     }
 
     /// The token in clear.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 

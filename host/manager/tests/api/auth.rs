@@ -78,6 +78,16 @@ async fn wrong_tokens_are_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_large_upload_of_a_stranger_is_refused_unread() {
+    let server = Server::start().await;
+    let call =
+        server.anonymous("PUT", "/api/v1/apps/demo/scripts/s").body("text/plain", vec![b' '; 3_000_000]);
+    let answer = call.send().await;
+    answer.problem("unauthenticated");
+    assert_eq!(answer.header("connection"), "close");
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_hidden_from_strangers() {
     let server = Server::start().await;
     for path in ["/", "/api/v1/nothing", "/api/v1/apps/none", "/api/v2/apps", "/healthz/", "/metrics"] {

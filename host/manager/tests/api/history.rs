@@ -141,6 +141,17 @@ async fn a_log_can_be_followed_and_taken_up_again() {
 }
 
 #[tokio::test]
+async fn a_shutdown_ends_streams() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    run(&server, &app, "a", Outcome::Succeeded, &["1"]).await;
+    let mut body = server.call("GET", "/api/v1/apps/demo/logs?follow=true").stream().await.into_body();
+    events(&mut body, 1).await;
+    drop(server);
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
 async fn usage_is_counted_by_hour() {
     let server = Server::start().await;
     let app = server.app("demo").await;

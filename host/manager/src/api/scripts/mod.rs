@@ -1,5 +1,7 @@
 //! Scripts: upload, read, versions, back to a version.
 
+mod views;
+
 use std::sync::Arc;
 
 use axum::{
@@ -8,12 +10,9 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use picloud_core::{App, AppId, ErrorCode, PrincipalId, ScriptName};
-use picloud_store::{
-    NewVersion, PutVersion, Script, ScriptSource, ScriptVersion, StoreError, VersionCondition,
-};
-use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use picloud_core::{App, AppId, ErrorCode, ScriptName};
+use picloud_store::{NewVersion, PutVersion, Script, ScriptSource, StoreError, VersionCondition};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
@@ -27,89 +26,8 @@ use crate::{
     store_error::from_store,
 };
 
-/// A script, as its active version is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ScriptView {
-    /// Its name.
-    #[schema(value_type = String)]
-    name: ScriptName,
-    /// Number of the active version.
-    version: i32,
-    /// SHA-256 of the active version's source.
-    sha256: String,
-    /// Size of the source, in bytes.
-    size: u32,
-    /// Where it answers: its first route's, or `/NAME` of its app.
-    url: String,
-    /// The handlers it defines (`on_request`, ...); empty where its body is the handler.
-    handlers: Vec<String>,
-    /// When the script was first uploaded.
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    /// When the active version was uploaded.
-    #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
-}
-
-/// What an upload did.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PutAnswer {
-    /// The script.
-    #[serde(flatten)]
-    script: ScriptView,
-    /// The libraries that this version imports, directly or not, pinned as they are now.
-    #[schema(value_type = Vec<String>)]
-    imports: Vec<ScriptName>,
-    /// Whether source and libraries were those of the active version already, so that nothing was done.
-    unchanged: bool,
-    /// Scripts that import this one and keep the version they were built with until they are uploaded again.
-    #[schema(value_type = Vec<String>)]
-    imported_by: Vec<ScriptName>,
-}
-
-/// A script with its source.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ScriptDetail {
-    /// The script.
-    #[serde(flatten)]
-    script: ScriptView,
-    /// The source.
-    #[schema(value_type = String)]
-    source: Arc<str>,
-    /// Names of the pinned libraries with the numbers of their versions.
-    imports: Vec<PinnedImport>,
-}
-
-/// A library as a version pins it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PinnedImport {
-    /// The library.
-    #[schema(value_type = String)]
-    name: ScriptName,
-    /// Its version.
-    version: i32,
-}
-
-/// A version of a script.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct VersionView {
-    /// Its number.
-    version: i32,
-    /// Whether it is the one that answers.
-    active: bool,
-    /// SHA-256 of its source.
-    sha256: String,
-    /// Size of the source, in bytes.
-    size: u32,
-    /// The handlers it defines.
-    handlers: Vec<String>,
-    /// When it was uploaded.
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    /// Who uploaded it; null where that principal is gone.
-    #[schema(value_type = Option<uuid::Uuid>)]
-    created_by: Option<PrincipalId>,
-}
+use views::{PinnedImport, PutAnswer, ScriptDetail, VersionView};
+pub(crate) use views::{ScriptUrls, ScriptView};
 
 /// Which version to go back to.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -126,48 +44,6 @@ pub(crate) struct Rollback {
 pub(crate) struct SourceQuery {
     /// Number of the version to read; the active one if it is left out.
     version: Option<i32>,
-}
-
-impl ScriptView {
-    pub(crate) fn of(script: &Script, url: String) -> Self {
-        let active = &script.active;
-        Self {
-            name: script.name.clone(),
-            version: active.number,
-            sha256: active.source_hash.to_string(),
-            size: active.size,
-            url,
-            handlers: active.handlers.clone(),
-            created_at: script.created_at,
-            updated_at: active.created_at,
-        }
-    }
-
-    /// The script's name.
-    pub(crate) fn name(&self) -> &ScriptName {
-        &self.name
-    }
-}
-
-/// The addresses of an app's scripts.
-pub(crate) struct ScriptUrls<'a> {
-    context: &'a Context,
-    app: &'a App,
-    routes: Vec<picloud_store::Route>,
-}
-
-impl<'a> ScriptUrls<'a> {
-    pub(crate) async fn load(context: &'a Context, app: &'a App) -> Result<Self, ApiError> {
-        let routes = context.store.routes(app.id).await.map_err(from_store)?;
-        Ok(Self { context, app, routes })
-    }
-
-    /// Where a script answers.
-    pub(crate) fn of(&self, script: &ScriptName) -> String {
-        let route = self.routes.iter().find(|route| route.script == *script);
-        let path = route.map_or_else(|| format!("/{script}"), |route| route.pattern.to_string());
-        self.context.config.apps.url(&self.app.name, &path)
-    }
 }
 
 fn tag(script: &Script) -> ETag {
@@ -327,16 +203,7 @@ pub(crate) async fn list_versions(
     let before: Option<i32> = start(query.cursor.as_ref())?;
     let found =
         context.store.versions(app.id, &name, before, query.limit.size()).await.map_err(from_store)?;
-    let view = |version: ScriptVersion| VersionView {
-        version: version.number,
-        active: version.number == active,
-        sha256: version.source_hash.to_string(),
-        size: version.size,
-        handlers: version.handlers,
-        created_at: version.created_at,
-        created_by: version.created_by,
-    };
-    Ok(Json(Page::of(found, |version| version.number, view)))
+    Ok(Json(Page::of(found, |version| version.number, |version| VersionView::of(version, active))))
 }
 
 /// Makes an older version active again.

@@ -1,0 +1,151 @@
+//! Scripts and versions as clients see them.
+
+use std::sync::Arc;
+
+use picloud_core::{App, PrincipalId, ScriptName};
+use picloud_store::{Route, Script, ScriptVersion};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::{context::Context, error::ApiError, store_error::from_store};
+
+/// A script, as its active version is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScriptView {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub(super) name: ScriptName,
+    /// Number of the active version.
+    pub(super) version: i32,
+    /// SHA-256 of the active version's source.
+    sha256: String,
+    /// Size of the source, in bytes.
+    pub(super) size: u32,
+    /// Where it answers: its first route's, or `/NAME` of its app.
+    pub(super) url: String,
+    /// The handlers it defines (`on_request`, ...); empty where its body is the handler.
+    pub(super) handlers: Vec<String>,
+    /// When the script was first uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) created_at: OffsetDateTime,
+    /// When the active version was uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) updated_at: OffsetDateTime,
+}
+
+/// What an upload did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PutAnswer {
+    /// The script.
+    #[serde(flatten)]
+    pub(super) script: ScriptView,
+    /// The libraries that this version imports, directly or not, pinned as they are now.
+    #[schema(value_type = Vec<String>)]
+    pub(super) imports: Vec<ScriptName>,
+    /// Whether source and libraries were those of the active version already, so that nothing was done.
+    pub(super) unchanged: bool,
+    /// Scripts that import this one and keep the version they were built with until they are uploaded again.
+    #[schema(value_type = Vec<String>)]
+    pub(super) imported_by: Vec<ScriptName>,
+}
+
+/// A script with its source.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScriptDetail {
+    /// The script.
+    #[serde(flatten)]
+    pub(super) script: ScriptView,
+    /// The source.
+    #[schema(value_type = String)]
+    pub(super) source: Arc<str>,
+    /// Names of the pinned libraries with the numbers of their versions.
+    pub(super) imports: Vec<PinnedImport>,
+}
+
+/// A library as a version pins it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PinnedImport {
+    /// The library.
+    #[schema(value_type = String)]
+    pub(super) name: ScriptName,
+    /// Its version.
+    pub(super) version: i32,
+}
+
+/// A version of a script.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VersionView {
+    /// Its number.
+    pub(super) version: i32,
+    /// Whether it is the one that answers.
+    pub(super) active: bool,
+    /// SHA-256 of its source.
+    sha256: String,
+    /// Size of the source, in bytes.
+    pub(super) size: u32,
+    /// The handlers it defines.
+    pub(super) handlers: Vec<String>,
+    /// When it was uploaded.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) created_at: OffsetDateTime,
+    /// Who uploaded it; null where that principal is gone.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub(super) created_by: Option<PrincipalId>,
+}
+
+impl ScriptView {
+    pub(crate) fn of(script: &Script, url: String) -> Self {
+        let active = &script.active;
+        Self {
+            name: script.name.clone(),
+            version: active.number,
+            sha256: active.source_hash.to_string(),
+            size: active.size,
+            url,
+            handlers: active.handlers.clone(),
+            created_at: script.created_at,
+            updated_at: active.created_at,
+        }
+    }
+
+    /// The script's name.
+    pub(crate) fn name(&self) -> &ScriptName {
+        &self.name
+    }
+}
+
+impl VersionView {
+    pub(super) fn of(version: ScriptVersion, active: i32) -> Self {
+        Self {
+            version: version.number,
+            active: version.number == active,
+            sha256: version.source_hash.to_string(),
+            size: version.size,
+            handlers: version.handlers,
+            created_at: version.created_at,
+            created_by: version.created_by,
+        }
+    }
+}
+
+/// The addresses of an app's scripts.
+pub(crate) struct ScriptUrls<'a> {
+    context: &'a Context,
+    app: &'a App,
+    routes: Vec<Route>,
+}
+
+impl<'a> ScriptUrls<'a> {
+    pub(crate) async fn load(context: &'a Context, app: &'a App) -> Result<Self, ApiError> {
+        let routes = context.store.routes(app.id).await.map_err(from_store)?;
+        Ok(Self { context, app, routes })
+    }
+
+    /// Where a script answers.
+    pub(crate) fn of(&self, script: &ScriptName) -> String {
+        let route = self.routes.iter().find(|route| route.script == *script);
+        let path = route.map_or_else(|| format!("/{script}"), |route| route.pattern.to_string());
+        self.context.config.apps.url(&self.app.name, &path)
+    }
+}
