@@ -106,7 +106,7 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     fn admits(&self, second: i64, rate: u32) -> bool {
-        let second = u64::from(second as u32);
+        let second = u64::from(second.cast_unsigned() as u32);
         let window = self.window.load(Relaxed);
         let kept = if window >> 32 == second { window & u64::from(u32::MAX) } else { 0 };
         if kept >= u64::from(rate) {

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use crate::HistoryConfig;
 
 /// How often expired entries are looked for while there are none. They count as absent in any case.
-const KV_INTERVAL: Duration = Duration::from_secs(60);
+const KV_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often partitions and old counters are looked after.
-const HISTORY_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const HISTORY_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What one statement removes at most, so that none holds its locks for long; and the pause between two.
 const BATCH: u32 = 500;
@@ -67,10 +67,9 @@ async fn tidy_history(store: &Store, config: HistoryConfig) -> Result<(), StoreE
 }
 
 fn report(doing: &str, error: &StoreError) {
-    match error {
-        StoreError::Unavailable(_) => {
-            tracing::warn!(%error, doing, "the database is away; trying again later")
-        }
-        _ => tracing::error!(%error, doing, "maintenance failed"),
+    if let StoreError::Unavailable(_) = error {
+        tracing::warn!(%error, doing, "the database is away; trying again later");
+    } else {
+        tracing::error!(%error, doing, "maintenance failed");
     }
 }

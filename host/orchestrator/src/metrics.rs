@@ -103,8 +103,8 @@ impl Metrics {
 
     /// All of it in the Prometheus text format.
     pub(crate) fn text(&self, running: usize, waiting: usize) -> Result<String, fmt::Error> {
-        self.running.set(running as i64);
-        self.waiting.set(waiting as i64);
+        self.running.set(i64::try_from(running).unwrap_or(i64::MAX));
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -11,7 +11,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 /// How long a measurement holds, when what was committed here since is added to it. Other nodes' commits and
 /// expired entries are seen after this time.
-const MEASUREMENT_HOLDS: Duration = Duration::from_secs(10 * 60);
+const MEASUREMENT_HOLDS: Duration = Duration::from_mins(10);
 
 /// An app that is over its limit is measured again at most this often, so that being over costs nothing.
 const REMEASURE_AFTER: Duration = Duration::from_secs(1);

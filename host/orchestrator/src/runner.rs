@@ -67,11 +67,14 @@ impl Runner {
     ) -> Ran<T> {
         let deadline = Instant::now() + Duration::from_millis(job.app.limits.wall_ms);
         let mut usage = Usage::default();
-        let mut locks = KvLocks::default();
+        let mut locks = None;
         let mut reruns = 0;
         loop {
-            let locked = if reruns == 0 { None } else { Some(self.lock(&job, &locks, deadline).await) };
-            let locked = match locked.transpose() {
+            let locked = match &locks {
+                None => Ok(None),
+                Some(locks) => self.lock(&job, locks, deadline).await.map(Some),
+            };
+            let locked = match locked {
                 Ok(locked) => locked,
                 Err(fault) => return Ran { outcome: Err(fault), logs: Logs::default(), usage },
             };
@@ -80,18 +83,17 @@ impl Runner {
             let Completion { outcome, effects, reads, logs, .. } = completion;
             let outcome = outcome.and_then(&accept);
             let effects = if outcome.is_ok() { effects } else { Effects::default() };
-            let refused = match needs_commit(&outcome, &reads, &effects) {
-                true => self.commit(&job, locked, &reads, &effects, deadline).await.err(),
-                false => None,
-            };
-            match refused {
-                None => return Ran { outcome, logs, usage },
-                Some(Refused::Conflict) if reruns < MAX_RERUNS && !usage.called_outside => {
-                    locks.merge(&KvLocks::for_rerun(&reads, &effects));
+            if !needs_commit(&outcome, &reads, &effects) {
+                return Ran { outcome, logs, usage };
+            }
+            match self.commit(&job, locked, &reads, &effects, deadline).await {
+                Ok(()) => return Ran { outcome, logs, usage },
+                Err(Refused::Conflict) if reruns < MAX_RERUNS && !usage.called_outside => {
+                    locks.get_or_insert_with(KvLocks::default).merge(&KvLocks::for_rerun(&reads, &effects));
                     reruns += 1;
                 }
-                Some(Refused::Conflict) => return Ran { outcome: Err(conflict()), logs, usage },
-                Some(Refused::Fault(fault)) => return Ran { outcome: Err(fault), logs, usage },
+                Err(Refused::Conflict) => return Ran { outcome: Err(conflict()), logs, usage },
+                Err(Refused::Fault(fault)) => return Ran { outcome: Err(fault), logs, usage },
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) enum Shortage {
 pub(super) struct Lanes<W> {
     slots: usize,
     running: usize,
-    lanes: HashMap<AppId, Lane<W>, BuildHasherDefault<IdHasher>>,
+    apps: HashMap<AppId, Lane<W>, BuildHasherDefault<IdHasher>>,
     /// Apps with waiters, each once, in the order of their turns.
     turns: VecDeque<AppId>,
 }
@@ -45,7 +45,7 @@ struct Lane<W> {
 
 impl<W: Waiter> Lanes<W> {
     pub(super) fn new(slots: usize) -> Self {
-        Self { slots: slots.max(1), running: 0, lanes: HashMap::default(), turns: VecDeque::new() }
+        Self { slots: slots.max(1), running: 0, apps: HashMap::default(), turns: VecDeque::new() }
     }
 
     pub(super) fn running(&self) -> usize {
@@ -54,7 +54,7 @@ impl<W: Waiter> Lanes<W> {
 
     /// Takes a slot if the app may have one now. `concurrency` is the app's limit as it is now.
     pub(super) fn try_take(&mut self, app: AppId, concurrency: usize) -> Result<(), Shortage> {
-        let lane = self.lanes.entry(app).or_insert_with(|| Lane {
+        let lane = self.apps.entry(app).or_insert_with(|| Lane {
             running: 0,
             concurrency,
             waiters: VecDeque::new(),
@@ -75,7 +75,7 @@ impl<W: Waiter> Lanes<W> {
 
     /// Lets a waiter wait, after [`Self::try_take`] gave nothing; gives it back where the queue is full.
     pub(super) fn wait(&mut self, app: AppId, waiter: W) -> Result<(), W> {
-        let Some(lane) = self.lanes.get_mut(&app) else { return Err(waiter) };
+        let Some(lane) = self.apps.get_mut(&app) else { return Err(waiter) };
         if lane.waiters.len() >= MAX_WAITERS {
             // Those who gave up keep their place until it is needed.
             lane.waiters.retain(|waiter| !waiter.is_gone());
@@ -92,7 +92,7 @@ impl<W: Waiter> Lanes<W> {
 
     /// What the app lacks now.
     pub(super) fn shortage(&self, app: AppId) -> Shortage {
-        match self.lanes.get(&app) {
+        match self.apps.get(&app) {
             Some(lane) if lane.running >= lane.concurrency => Shortage::App,
             _ => Shortage::Node,
         }
@@ -101,10 +101,10 @@ impl<W: Waiter> Lanes<W> {
     /// Gives a slot back, and names who gets it: the caller hands it over, or gives it back in turn.
     pub(super) fn give_back(&mut self, app: AppId) -> Option<(AppId, W)> {
         self.running = self.running.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(&app) {
+        if let Some(lane) = self.apps.get_mut(&app) {
             lane.running = lane.running.saturating_sub(1);
             if lane.running == 0 && lane.waiters.is_empty() {
-                self.lanes.remove(&app);
+                self.apps.remove(&app);
             }
         }
         self.next()
@@ -113,10 +113,10 @@ impl<W: Waiter> Lanes<W> {
     /// Lets go of everyone who waits.
     pub(super) fn dismiss(&mut self) {
         self.turns.clear();
-        for lane in self.lanes.values_mut() {
+        for lane in self.apps.values_mut() {
             lane.waiters.clear();
         }
-        self.lanes.retain(|_, lane| lane.running > 0);
+        self.apps.retain(|_, lane| lane.running > 0);
     }
 
     /// Takes the free slot for the next in turn. An app that holds half of the slots lets others go first.
@@ -126,12 +126,12 @@ impl<W: Waiter> Lanes<W> {
             return None;
         }
         let half = self.slots.div_ceil(2);
-        let may_run = |app: &AppId| self.lanes.get(app).is_some_and(|lane| lane.running < lane.concurrency);
-        let modest = |app: &AppId| self.lanes.get(app).is_some_and(|lane| lane.running < half);
+        let may_run = |app: &AppId| self.apps.get(app).is_some_and(|lane| lane.running < lane.concurrency);
+        let modest = |app: &AppId| self.apps.get(app).is_some_and(|lane| lane.running < half);
         let turn = self.turns.iter().position(|app| may_run(app) && modest(app));
         let turn = turn.or_else(|| self.turns.iter().position(may_run))?;
         let app = self.turns.remove(turn)?;
-        let lane = self.lanes.get_mut(&app)?;
+        let lane = self.apps.get_mut(&app)?;
         let waiter = lane.waiters.pop_front()?;
         lane.running += 1;
         self.running += 1;
@@ -143,7 +143,7 @@ impl<W: Waiter> Lanes<W> {
 
     /// Drops waiters at the heads of the queues that are gone, so that every queue in `turns` has a live head.
     fn drop_gone(&mut self) {
-        let lanes = &mut self.lanes;
+        let lanes = &mut self.apps;
         self.turns.retain(|app| {
             let Some(lane) = lanes.get_mut(app) else { return false };
             while lane.waiters.front().is_some_and(Waiter::is_gone) {
@@ -216,7 +216,7 @@ mod tests {
             holder = app;
         }
         assert_eq!(order, [1, 4, 2, 3]);
-        assert_eq!((lanes.running(), lanes.lanes.len()), (0, 0));
+        assert_eq!((lanes.running(), lanes.apps.len()), (0, 0));
     }
 
     #[test]
@@ -303,16 +303,14 @@ mod tests {
             let drain = std::iter::repeat_n(Step::Finish(0), 1000);
             for step in steps.into_iter().chain(drain) {
                 match step {
-                    Step::Arrive(app) => match lanes.try_take(ids[app], limits[app]) {
-                        Ok(()) => running.push(app),
-                        Err(_) => {
-                            tag += 1;
-                            let flag = flag(tag);
-                            if lanes.wait(ids[app], flag.clone()).is_ok() {
-                                waiting.push((app, flag));
-                            }
+                    Step::Arrive(app) if lanes.try_take(ids[app], limits[app]).is_ok() => running.push(app),
+                    Step::Arrive(app) => {
+                        tag += 1;
+                        let flag = flag(tag);
+                        if lanes.wait(ids[app], flag.clone()).is_ok() {
+                            waiting.push((app, flag));
                         }
-                    },
+                    }
                     Step::Finish(index) if !running.is_empty() => {
                         let app = running.remove(index % running.len());
                         let granted = lanes.give_back(ids[app]);
@@ -326,10 +324,10 @@ mod tests {
                 }
                 prop_assert!(running.len() <= slots);
                 prop_assert_eq!(lanes.running(), running.len());
-                for app in 0..4 {
+                for (app, limit) in limits.iter().enumerate() {
                     let count = running.iter().filter(|other| **other == app).count();
-                    prop_assert!(count <= limits[app]);
-                    let could_run = running.len() < slots && count < limits[app];
+                    prop_assert!(count <= *limit);
+                    let could_run = running.len() < slots && count < *limit;
                     let waits = waiting.iter().any(|(other, _)| *other == app);
                     prop_assert!(!(could_run && waits), "app {} waits beside a free slot", app);
                 }

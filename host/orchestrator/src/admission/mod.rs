@@ -15,6 +15,7 @@ use std::{
 };
 
 use picloud_core::{AppId, ErrorCode};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, oneshot};
 
 use lanes::{Lanes, Shortage, Waiter};
@@ -26,6 +27,7 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Admission {
     lanes: Mutex<Lanes<oneshot::Sender<Permit>>>,
     waiting: AtomicUsize,
+    waited: Counter,
     is_closed: AtomicBool,
     idle: Notify,
 }
@@ -75,10 +77,12 @@ impl Waiter for oneshot::Sender<Permit> {
 }
 
 impl Admission {
-    pub(crate) fn new(slots: usize) -> Arc<Self> {
+    /// Slots for so many; `waited` counts the requests that got none at once.
+    pub(crate) fn new(slots: usize, waited: Counter) -> Arc<Self> {
         Arc::new(Self {
             lanes: Mutex::new(Lanes::new(slots)),
             waiting: AtomicUsize::new(0),
+            waited,
             is_closed: AtomicBool::new(false),
             idle: Notify::new(),
         })
@@ -102,6 +106,7 @@ impl Admission {
                 }
             }
         };
+        self.waited.inc();
         let _waiting = Counted::new(&self.waiting);
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -196,7 +201,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_name_what_is_used_up() {
-        let admission = Admission::new(2);
+        let admission = Admission::new(2, Counter::default());
         let (a, b) = (AppId::generate(), AppId::generate());
         let held = admission.acquire(a, 1).await;
         assert_eq!(admission.acquire(a, 1).await.err(), Some(Refusal::AppBusy));
@@ -209,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_without_waiting() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let mut waiters: Vec<_> = (0..MAX_WAITERS).map(|_| Box::pin(admission.acquire(app, 1))).collect();
@@ -227,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_handed_to_a_waiter_that_gives_up_goes_on_to_the_next() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let mut cx = Context::from_waker(noop_waker_ref());
@@ -243,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_refuses_those_who_wait_and_idle_waits_for_those_who_run() {
-        let admission = Admission::new(1);
+        let admission = Admission::new(1, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let waiter = tokio::spawn({
@@ -265,7 +270,7 @@ mod tests {
     /// Many tasks on several threads come, wait, are cancelled and go in whatever order the machine gives.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_slot_is_lost_whoever_is_cancelled() {
-        let admission = Admission::new(3);
+        let admission = Admission::new(3, Counter::default());
         let apps: Vec<AppId> = (0..3).map(|_| AppId::generate()).collect();
         let tasks: Vec<_> = (0..600_usize)
             .map(|n| {

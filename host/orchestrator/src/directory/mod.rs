@@ -26,9 +26,9 @@ pub(crate) struct Directory {
 
 #[derive(Clone, Default)]
 struct Snapshot {
-    by_id: HashMap<AppId, Arc<AppEntry>>,
-    by_name: HashMap<AppName, Arc<AppEntry>>,
-    by_domain: HashMap<DomainName, Arc<AppEntry>>,
+    ids: HashMap<AppId, Arc<AppEntry>>,
+    names: HashMap<AppName, Arc<AppEntry>>,
+    domains: HashMap<DomainName, Arc<AppEntry>>,
 }
 
 impl Directory {
@@ -39,17 +39,17 @@ impl Directory {
 
     /// The app of this id.
     pub(crate) fn by_id(&self, id: AppId) -> Option<Arc<AppEntry>> {
-        self.snapshot.load().by_id.get(&id).cloned()
+        self.snapshot.load().ids.get(&id).cloned()
     }
 
     /// The app of this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<AppEntry>> {
-        self.snapshot.load().by_name.get(name).cloned()
+        self.snapshot.load().names.get(name).cloned()
     }
 
     /// The app that this host belongs to.
     pub(crate) fn by_domain(&self, host: &str) -> Option<Arc<AppEntry>> {
-        self.snapshot.load().by_domain.get(host).cloned()
+        self.snapshot.load().domains.get(host).cloned()
     }
 
     /// Loads one app again. When it returns, requests see the app as it was when this was called, or newer.
@@ -72,7 +72,7 @@ impl Directory {
         let before = self.snapshot.load();
         let mut snapshot = Snapshot::default();
         for app in loaded {
-            let state = before.by_id.get(&app.id).map(|entry| Arc::clone(&entry.state));
+            let state = before.ids.get(&app.id).map(|entry| Arc::clone(&entry.state));
             snapshot.insert(self.entry(app, state));
         }
         self.snapshot.store(Arc::new(snapshot));
@@ -91,23 +91,23 @@ impl Directory {
 
 impl Snapshot {
     fn insert(&mut self, entry: Arc<AppEntry>) {
-        self.by_id.insert(entry.id, Arc::clone(&entry));
+        self.ids.insert(entry.id, Arc::clone(&entry));
         for domain in &entry.domains {
-            self.by_domain.insert(domain.clone(), Arc::clone(&entry));
+            self.domains.insert(domain.clone(), Arc::clone(&entry));
         }
-        self.by_name.insert(entry.name.clone(), entry);
+        self.names.insert(entry.name.clone(), entry);
     }
 
     /// Takes an app out, and gives back what is known of it beyond its form. A name or a domain that another
     /// app has taken over since stays that app's.
     fn remove(&mut self, app: AppId) -> Option<Arc<AppState>> {
-        let entry = self.by_id.remove(&app)?;
-        if self.by_name.get(&entry.name).is_some_and(|named| named.id == app) {
-            self.by_name.remove(&entry.name);
+        let entry = self.ids.remove(&app)?;
+        if self.names.get(&entry.name).is_some_and(|named| named.id == app) {
+            self.names.remove(&entry.name);
         }
         for domain in &entry.domains {
-            if self.by_domain.get(domain).is_some_and(|owner| owner.id == app) {
-                self.by_domain.remove(domain);
+            if self.domains.get(domain).is_some_and(|owner| owner.id == app) {
+                self.domains.remove(domain);
             }
         }
         Some(Arc::clone(&entry.state))

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use picloud_core::ErrorCode;
 use picloud_edge::{BodyTimes, Problem, read_body};
@@ -43,13 +43,10 @@ impl BodyMemory {
         limit: u64,
         times: BodyTimes,
     ) -> Result<RequestBody, Problem> {
-        // A length over the limit is refused below, before anything is read.
+        // Known where it is announced, and 0 where there is none. A length over the limit is refused below,
+        // before anything is read.
         let most = body.size_hint().upper().unwrap_or(limit).min(limit);
-        let share = if most <= SMALL || headers.get(CONTENT_LENGTH).is_none() && body.is_end_stream() {
-            None
-        } else {
-            Some(self.share(most).await?)
-        };
+        let share = if most <= SMALL { None } else { Some(self.share(most).await?) };
         let bytes = read_body(headers, body, limit, times).await?;
         Ok(RequestBody { bytes, _share: share })
     }

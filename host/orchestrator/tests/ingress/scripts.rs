@@ -1,0 +1,189 @@
+//! Scripts, as functions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use picloud_core::{
+    Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, ErrorCode, Event, Execute, Fault,
+    HostCalls, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession, KvWrite, Libraries, LogLevel,
+    LogLine, Logs, ScriptName, Usage,
+};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
+
+/// Every script there is.
+pub(crate) const NAMES: [&str; 9] =
+    ["echo", "respond", "hello", "fail", "hold", "count", "store", "two", "api/nested"];
+
+/// Runs scripts by their names.
+pub(crate) struct Scripts {
+    /// How many runs of `hold` have begun.
+    pub(crate) holding: AtomicUsize,
+    /// Lets runs of `hold` go on, one for each permit.
+    pub(crate) release: Semaphore,
+    /// Attempts of `count` and `two`.
+    pub(crate) attempts: AtomicUsize,
+    /// While there are any, an attempt of `count` waits after its read until this many have read.
+    pub(crate) readers: AtomicUsize,
+    all_read: Notify,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            holding: AtomicUsize::new(0),
+            release: Semaphore::new(0),
+            attempts: AtomicUsize::new(0),
+            readers: AtomicUsize::new(0),
+            all_read: Notify::new(),
+        }
+    }
+}
+
+impl Execute for Scripts {
+    fn build<'a>(
+        &'a self,
+        _: &'a ScriptName,
+        _: &'a str,
+        _: Arc<dyn Libraries>,
+    ) -> BoxFuture<'a, Result<BuiltScript, BuildError>> {
+        unreachable!("nothing is uploaded here")
+    }
+
+    fn execute(&self, invocation: Invocation, host: Arc<dyn HostCalls>) -> BoxFuture<'_, Completion> {
+        Box::pin(async move {
+            let mut session = KvSession::default();
+            let run = self.run(&invocation, &mut session, &*host);
+            let deadline = tokio::time::Instant::from_std(invocation.deadline);
+            let timed_out = Fault::new(ErrorCode::DeadlineExceeded, "too late");
+            let outcome = tokio::time::timeout_at(deadline, run).await.unwrap_or(Err(timed_out));
+            let (reads, effects) = session.finish();
+            let logs = match &*invocation.script.as_str() {
+                "fail" => vec![LogLine {
+                    level: LogLevel::Info,
+                    message: "about to fail".into(),
+                    at: Duration::ZERO,
+                }],
+                _ => Vec::new(),
+            };
+            Completion {
+                outcome,
+                effects,
+                reads,
+                logs: Logs { lines: logs, truncated: false },
+                usage: Usage { fuel: 1000, duration: Duration::from_micros(10), ..Usage::default() },
+            }
+        })
+    }
+}
+
+impl Scripts {
+    async fn run(
+        &self,
+        invocation: &Invocation,
+        session: &mut KvSession,
+        host: &dyn HostCalls,
+    ) -> Result<Answer, Fault> {
+        let request = match &invocation.event {
+            Event::Http(request) => request,
+            Event::Invoke(event) => return Ok(Answer::Value(event.clone())),
+        };
+        match invocation.script.as_str() {
+            "echo" | "api/nested" => Ok(echo(request)),
+            "respond" => Ok(respond(&request.body)),
+            "hold" => {
+                self.holding.fetch_add(1, SeqCst);
+                self.release.acquire().await.unwrap().forget();
+                Ok(text("held"))
+            }
+            "count" => self.count(session, host).await,
+            "store" => {
+                let value = String::from_utf8(request.body.to_vec()).unwrap();
+                session.write(id(&request.query), KvWrite::Set { value: value.into(), ttl: None });
+                Ok(text("stored"))
+            }
+            "two" => {
+                self.attempts.fetch_add(1, SeqCst);
+                get(session, host, "a").await?;
+                get(session, host, "b").await?;
+                Ok(text("read"))
+            }
+            "fail" => Err(Fault::new(ErrorCode::ScriptError, "the secret is 42")),
+            _ => Ok(text("hello")),
+        }
+    }
+
+    /// Reads a number and writes the next one.
+    async fn count(&self, session: &mut KvSession, host: &dyn HostCalls) -> Result<Answer, Fault> {
+        self.attempts.fetch_add(1, SeqCst);
+        let number = get(session, host, "n").await?;
+        let all_read = self.all_read.notified();
+        match self.readers.load(SeqCst) {
+            0 => {}
+            1 => {
+                self.readers.store(0, SeqCst);
+                self.all_read.notify_waiters();
+            }
+            _ => {
+                self.readers.fetch_sub(1, SeqCst);
+                all_read.await;
+            }
+        }
+        let next = number.map_or(0, |number| number.parse::<u64>().unwrap()) + 1;
+        session.write(id("n"), KvWrite::Set { value: next.to_string().into(), ttl: None });
+        Ok(text(&next.to_string()))
+    }
+}
+
+async fn get(session: &mut KvSession, host: &dyn HostCalls, key: &str) -> Result<Option<Arc<str>>, Fault> {
+    let entry = host.kv_get(&id(key)).await.map_err(|error| Fault::new(error.code, error.message))?;
+    session.fetched(id(key), entry);
+    Ok(session.lookup(&id(key)).unwrap())
+}
+
+/// A key of the collection that the scripts use.
+pub(crate) fn id(key: &str) -> KvId {
+    KvId { collection: CollectionName::new("c").unwrap(), key: KvKey::new(key).unwrap() }
+}
+
+fn text(body: &str) -> Answer {
+    let headers = vec![("content-type".into(), "text/plain; charset=utf-8".into())];
+    Answer::Http(HttpResponse { status: 200, headers, body: body.to_owned().into() })
+}
+
+/// The request as the script saw it.
+fn echo(request: &HttpRequest) -> Answer {
+    let seen = json!({
+        "id": request.id.to_string(),
+        "method": request.method,
+        "path": request.path,
+        "query": request.query,
+        "params": request.params,
+        "headers": request.headers,
+        "body": String::from_utf8_lossy(&request.body),
+        "bytes": request.body.len(),
+        "ip": request.ip.to_string(),
+    });
+    let headers = vec![("content-type".into(), "application/json".into())];
+    Answer::Http(HttpResponse { status: 200, headers, body: seen.to_string().into() })
+}
+
+/// The response that the request's body describes: `{"status", "headers": [[name, value]], "size" or "body"}`.
+fn respond(wanted: &[u8]) -> Answer {
+    let wanted: Value = serde_json::from_slice(wanted).unwrap();
+    let headers = wanted["headers"].as_array().cloned().unwrap_or_default();
+    let size = wanted["size"].as_u64().map(|size| "x".repeat(size as usize));
+    Answer::Http(HttpResponse {
+        status: wanted["status"].as_i64().unwrap_or(200),
+        headers: headers
+            .iter()
+            .map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned()))
+            .collect(),
+        body: size.unwrap_or_else(|| wanted["body"].as_str().unwrap_or_default().to_owned()).into(),
+    })
+}
