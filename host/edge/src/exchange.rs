@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header::CONNECTION};
+use http::{
+    Method, Request, Response,
+    header::{CONNECTION, TRANSFER_ENCODING},
+};
 use http_body::{Body, Frame, SizeHint};
 use picloud_core::{ErrorCode, RequestId};
 
@@ -27,6 +30,8 @@ pub(crate) struct Exchange {
     started: AtomicU32,
     finished: AtomicU32,
     answering: AtomicU32,
+    /// The number of the request, from 1, whose whole head the stream has looked at last.
+    scanned: AtomicU32,
     is_ambiguous: AtomicBool,
     lingers: AtomicBool,
 }
@@ -57,7 +62,12 @@ impl Exchange {
         self.is_ambiguous.store(true, Relaxed);
     }
 
-    /// Whether the last answer closes the connection although the client may still be sending.
+    /// The whole head of the next request has been looked at.
+    pub(crate) fn set_scanned(&self) {
+        self.scanned.store(self.started().wrapping_add(1), Relaxed);
+    }
+
+    /// Whether the client may still be sending what the last answer refused.
     pub(crate) fn lingers(&self) -> bool {
         self.lingers.load(Relaxed)
     }
@@ -72,6 +82,12 @@ impl Exchange {
     pub(crate) fn refusal<B>(&self, request: &Request<B>) -> Option<Problem> {
         let problem = if self.is_ambiguous.load(Relaxed) {
             let detail = "the length of the body is given more than once, or beside Transfer-Encoding";
+            Problem::new(ErrorCode::BadRequest).detail(detail).close()
+        } else if request.headers().contains_key(TRANSFER_ENCODING)
+            && self.scanned.load(Relaxed) != self.started()
+        {
+            // Its head came behind another request, where it could not be looked at.
+            let detail = "a request with Transfer-Encoding must wait for the answer to the one before";
             Problem::new(ErrorCode::BadRequest).detail(detail).close()
         } else if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -95,12 +111,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// The answer begins.
-    pub(crate) fn answer(&mut self, headers: &HeaderMap) {
+    pub(crate) fn answer<B>(&mut self, response: &Response<B>) {
         self.is_answering = true;
         self.exchange.answering.fetch_add(1, Relaxed);
-        if headers.get(CONNECTION).is_some_and(|value| value == "close") {
-            self.exchange.lingers.store(true, Relaxed);
-        }
+        let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+        let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        self.exchange.lingers.store(is_refusal || closes, Relaxed);
     }
 }
 

@@ -61,6 +61,11 @@ impl HeadScan {
         self.lengths > 1 || self.encodings > 1 || (self.lengths > 0 && self.encodings > 0)
     }
 
+    /// Whether the whole head has been seen.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
     /// Whether this is the preface of an HTTP/2 connection rather than a head.
     pub(crate) fn is_http2(&self) -> bool {
         self.is_preface

@@ -32,6 +32,9 @@ use crate::{
 /// How long to wait before accepting again where the system refuses, for want of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The least that hyper allows as the most bytes of a head.
+const LEAST_HEAD_BYTES: usize = 8 * 1024;
+
 /// The most that HTTP/2 keeps of answers that a client does not take, in bytes for each stream.
 const HTTP2_SEND_BYTES: usize = 64 * 1024;
 
@@ -42,7 +45,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct ServeConfig {
     /// Connections at once; more are answered 503 and closed.
     pub max_connections: usize,
-    /// The most bytes of a request's head.
+    /// The most bytes of a request's head; at least 8 KiB.
     pub max_head_bytes: usize,
     /// HTTP/2 streams of one connection at once.
     pub max_streams: u32,
@@ -129,7 +132,7 @@ fn builder(config: &ServeConfig) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // The stream has its own timer for heads.
         .header_read_timeout(None)
-        .max_buf_size(config.max_head_bytes);
+        .max_buf_size(config.max_head_bytes.max(LEAST_HEAD_BYTES));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -193,7 +196,7 @@ async fn connection<S, B>(
                 Ok(answer) => answer.await?,
                 Err(problem) => problem.into_response(),
             };
-            serving.answer(response.headers());
+            serving.answer(&response);
             Ok::<_, S::Error>(response.map(|body| Tracked::new(body, serving)))
         }
     });

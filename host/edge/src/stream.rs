@@ -107,6 +107,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
             self.head_since = None;
         } else if self.scan.is_ambiguous() {
             self.exchange.set_ambiguous();
+        } else if self.scan.is_done() {
+            self.exchange.set_scanned();
         }
     }
 
@@ -152,6 +154,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
             if Instant::now() >= deadline {
                 return Poll::Ready(wait);
             }
+        }
+    }
+
+    /// Sees to it that the deadline is noticed. The parser may not read again after an answer, because it is
+    /// still waiting from before; when the timer wakes the connection's task, it does.
+    fn stay_awake(&mut self, cx: &mut Context<'_>) {
+        let is_pending = self.is_armed && !self.timer.is_elapsed();
+        if !is_pending && self.poll_deadline(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -292,6 +303,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<T> {
         if !this.exchange.is_serving() {
             this.flushed = Some(this.exchange.started());
         }
+        this.stay_awake(cx);
         Poll::Ready(Ok(()))
     }
 

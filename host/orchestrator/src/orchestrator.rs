@@ -53,6 +53,8 @@ impl Orchestrator {
         // Listening begins before loading, so that no change falls between the two.
         let changes = store.changes().await?;
         directory.reload_all().await?;
+        // Making a day's partitions locks out whoever deletes an app; better now than beside the first requests.
+        store.ensure_history_days().await?;
 
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

@@ -67,6 +67,11 @@ impl Client {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
+    /// Sends without reading, until the other side has ended the connection.
+    pub(crate) async fn send_until_refused(&mut self) {
+        while self.stream.write_all(&[b'x'; 1024]).await.is_ok() {}
+    }
+
     /// Reads one answer; `None` if the connection ends before one begins.
     pub(crate) async fn answer(&mut self) -> Option<Answer> {
         self.answer_to(true).await

@@ -84,7 +84,7 @@ async fn the_history_keeps_failures_and_a_sample_and_counts_everything() {
     let logs = store.execution_logs(demo, kept.id).await.unwrap();
     assert_eq!(logs[0].message, "about to fail");
 
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let usage = store.usage(demo, started - hour, started + hour).await.unwrap();
     let counted: Vec<_> = usage.iter().map(|hour| (hour.script.as_str(), hour.error, hour.count)).collect();
     assert_eq!(counted, [("fail", Some(ErrorCode::ScriptError), 1), ("hello", None, 5)]);

@@ -1,6 +1,6 @@
 //! A node with one app, `demo`, whose scripts are those of [`crate::scripts`].
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use picloud_core::{
     AppId, AppName, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _, RoutePattern, ScriptName,
@@ -127,7 +127,7 @@ pub(crate) async fn put_script(store: &Store, app: AppId, name: &str) {
     let name = ScriptName::new(name).unwrap();
     let source: Arc<str> = name.as_str().into();
     let sources =
-        ScriptSources { name: name.clone(), source: Arc::clone(&source), libraries: Default::default() };
+        ScriptSources { name: name.clone(), source: Arc::clone(&source), libraries: BTreeMap::new() };
     let image = ImageKey::of(&sources);
     let version =
         NewVersion { name, source, image, handlers: Vec::new(), imports: Vec::new(), created_by: None };

@@ -63,7 +63,7 @@ impl Execute for Scripts {
             let timed_out = Fault::new(ErrorCode::DeadlineExceeded, "too late");
             let outcome = tokio::time::timeout_at(deadline, run).await.unwrap_or(Err(timed_out));
             let (reads, effects) = session.finish();
-            let logs = match &*invocation.script.as_str() {
+            let logs = match invocation.script.as_str() {
                 "fail" => vec![LogLine {
                     level: LogLevel::Info,
                     message: "about to fail".into(),
@@ -165,7 +165,7 @@ fn echo(request: &HttpRequest) -> Answer {
         "query": request.query,
         "params": request.params,
         "headers": request.headers,
-        "body": String::from_utf8_lossy(&request.body),
+        "body": String::from_utf8_lossy(&request.body[..request.body.len().min(1000)]),
         "bytes": request.body.len(),
         "ip": request.ip.to_string(),
     });
