@@ -37,7 +37,7 @@ pub(crate) fn from_error(error: &wasmtime::Error) -> Fault {
         }
         Some(trap) => Fault::new(ErrorCode::GuestPanic, format!("the interpreter stopped: {trap}")),
         // wasmtime keeps the type of this error to itself.
-        None if error.to_string().contains("allocated for hostcalls has been exhausted") => {
+        None if error.root_cause().to_string().contains("allocated for hostcalls has been exhausted") => {
             Fault::new(ErrorCode::HostCallBudget, "one host call carries more bytes than are allowed in all")
         }
         None => {
