@@ -52,6 +52,13 @@ enum Refused {
     Fault(Fault),
 }
 
+impl From<Fault> for Refused {
+    /// The database reports a deadlock or a failed serialization as a conflict too.
+    fn from(fault: Fault) -> Self {
+        if fault.code == ErrorCode::Conflict { Self::Conflict } else { Self::Fault(fault) }
+    }
+}
+
 impl Runner {
     pub(crate) fn new(executor: Arc<dyn Execute>, store: Store) -> Self {
         Self { executor, store }
@@ -125,8 +132,7 @@ impl Runner {
     ) -> Result<(), Refused> {
         let (app, limit) = (job.app.id, job.app.limits.kv_bytes);
         let kv = &job.app.state.kv;
-        let room =
-            within(deadline, kv.check(&self.store, app, effects, limit)).await.map_err(Refused::Fault)?;
+        let room = within(deadline, kv.check(&self.store, app, effects, limit)).await?;
         if let Err(over) = room {
             let message = format!(
                 "the app has {} bytes of kv data and the run writes {}; the limit is {limit}",
@@ -140,7 +146,7 @@ impl Runner {
                 None => self.store.kv_commit(app, reads, effects).await,
             }
         };
-        match within(deadline, commit).await.map_err(Refused::Fault)? {
+        match within(deadline, commit).await? {
             KvCommit::Committed { bytes_delta } => {
                 kv.add(bytes_delta);
                 Ok(())
