@@ -66,6 +66,8 @@ BEGIN
     FOREACH parent IN ARRAY ARRAY['executions', 'execution_logs'] LOOP
         partition := parent || to_char(day, '_YYYYMMDD');
         IF to_regclass(partition) IS NULL THEN
+            -- In the order of a deletion of an app, which locks `apps` before the history that refers to it.
+            LOCK TABLE apps IN SHARE ROW EXCLUSIVE MODE;
             EXECUTE format(
                 'CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
                 partition, parent, history_day_start(day), history_day_start(day + 1)

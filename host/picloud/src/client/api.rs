@@ -23,7 +23,7 @@ use crate::{config::DataDirArgs, terminal};
 const MAX_ANSWER: u64 = 64 << 20;
 
 /// How long a call may take: an invocation may run for minutes where the ceiling allows it.
-const CALL_LIMIT: Duration = Duration::from_secs(20 * 60);
+const CALL_LIMIT: Duration = Duration::from_mins(20);
 
 /// How long a look at a server's state may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);

@@ -161,7 +161,7 @@ fn report(scripts: &[Deployed]) -> Result<(), ClientError> {
     let name_width = scripts.iter().map(|script| script.name.chars().count()).max().unwrap_or(0);
     for script in scripts {
         let state = if script.unchanged { "unchanged".to_owned() } else { GOOD.paint("deployed") };
-        let pad = " ".repeat(if script.unchanged { 0 } else { 1 });
+        let pad = " ".repeat(usize::from(!script.unchanged));
         terminal::line(format_args!(
             "{state}{pad} {:name_width$}  version {}  {}",
             terminal::printable(&script.name),

@@ -124,12 +124,12 @@ impl Problem {
         if let Some(source) = source {
             let bar = GUTTER.paint("|");
             let shown = printable(source);
-            text.push_str(&format!("\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number)));
+            text = format!("{text}\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number));
             if let Some(column) = column {
                 // Tabs stay tabs, so that the caret stands below its character at any tab width.
                 let before = source.chars().take(column as usize - 1);
                 let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-                text.push_str(&format!("\n{margin} {bar} {pad}{}", crate::terminal::ERROR.paint("^")));
+                text = format!("{text}\n{margin} {bar} {pad}{}", crate::terminal::ERROR.paint("^"));
             }
         }
         Some(text)

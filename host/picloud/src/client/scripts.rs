@@ -88,7 +88,8 @@ struct Script {
 
 #[derive(Debug, Deserialize)]
 struct Version {
-    version: i32,
+    #[serde(rename = "version")]
+    number: i32,
     active: bool,
     sha256: String,
     size: u64,
@@ -152,7 +153,7 @@ pub(super) fn versions(args: &VersionsArgs) -> Result<(), ClientError> {
     for version in items.read::<Version>(&api)? {
         let state = if version.active { "active" } else { "" };
         let hash: String = version.sha256.chars().take(12).collect();
-        let (number, size) = (version.version.to_string(), version.size.to_string());
+        let (number, size) = (version.number.to_string(), version.size.to_string());
         table.row([number, state.to_owned(), size, short_time(&version.created_at), hash]);
     }
     table.print("no versions")?;
@@ -179,8 +180,8 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<(), ClientError> {
 fn version_before(api: &Api, args: &RollbackArgs) -> Result<i32, ClientError> {
     let items = Items::fetch(api, &script_path(&args.app, &args.script, "/versions")?, &[], None)?;
     let versions: Vec<Version> = items.read(api)?;
-    let active = versions.iter().find(|version| version.active).map(|version| version.version);
-    let earlier = versions.iter().map(|version| version.version).filter(|version| Some(*version) < active);
+    let active = versions.iter().find(|version| version.active).map(|version| version.number);
+    let earlier = versions.iter().map(|version| version.number).filter(|version| Some(*version) < active);
     earlier.max().ok_or_else(|| ClientError::Input(format!("{} has no earlier version", args.script)))
 }
 

@@ -51,9 +51,12 @@ pub(crate) fn refusal(command: &Command, error: &ClapError) -> Option<String> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
+    // Only a built command knows how its arguments are shown.
+    let mut command = command.clone();
+    command.build();
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return None };
     let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
-    let arg = all_args(command).into_iter().find(|arg| {
+    let arg = all_args(&command).into_iter().find(|arg| {
         let from_env = arg.get_env().and_then(env::var_os);
         arg.to_string() == *shown && from_env.is_some_and(|set| set.to_string_lossy() == *value)
     })?;

@@ -9,8 +9,9 @@ mod environment;
 mod values;
 
 use std::{
+    env, io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -18,6 +19,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use picloud_core::{DomainName, SandboxCeiling};
+use picloud_executor::{Compiler, ExecutorConfig};
 
 pub(crate) use self::{
     ceiling::CeilingArgs,
@@ -73,6 +75,7 @@ pub(crate) enum LogFormat {
 }
 
 /// How the program logs.
+#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogArgs {
     /// How log lines look on standard error; RUST_LOG selects them (default `info`)
@@ -85,6 +88,25 @@ pub(crate) struct LogArgs {
         help_heading = "Logging"
     )]
     pub(crate) log_format: LogFormat,
+}
+
+/// The sandbox.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SandboxArgs {
+    /// Invocations that run at once on this node
+    #[arg(long, env = "PICLOUD_CONCURRENCY", value_name = "COUNT", default_value = "32", value_parser = values::whole(1, 1024), help_heading = "Sandbox")]
+    pub(crate) concurrency: u64,
+
+    /// Memory for script images; a number of bytes, or with KiB, MiB or GiB
+    #[arg(long, env = "PICLOUD_IMAGE_MEMORY_BYTES", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes(1 << 20, 1 << 40), help_heading = "Sandbox")]
+    pub(crate) image_memory_bytes: u64,
+
+    /// Disk for script images, under the data folder
+    #[arg(long, env = "PICLOUD_IMAGE_DISK_BYTES", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes(1 << 20, 1 << 44), help_heading = "Sandbox")]
+    pub(crate) image_disk_bytes: u64,
+
+    #[command(flatten)]
+    pub(crate) ceiling: CeilingArgs,
 }
 
 /// Every setting of `picloud serve`.
@@ -123,24 +145,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "PICLOUD_HISTORY_SUCCESS_PER_SECOND", value_name = "COUNT", default_value = "10", value_parser = values::whole(0, 100_000), help_heading = "Storage")]
     pub(crate) history_success_per_second: u64,
 
-    /// Invocations that run at once on this node
-    #[arg(long, env = "PICLOUD_CONCURRENCY", value_name = "COUNT", default_value = "32", value_parser = values::whole(1, 1024), help_heading = "Sandbox")]
-    pub(crate) concurrency: u64,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArgs,
 
     /// Threads that serve requests and run scripts [default: one a core]
     #[arg(long, env = "PICLOUD_WORKER_THREADS", value_name = "COUNT", value_parser = values::whole(1, 256), help_heading = "Sandbox")]
     pub(crate) worker_threads: Option<u64>,
-
-    /// Memory for script images; a number of bytes, or with KiB, MiB or GiB
-    #[arg(long, env = "PICLOUD_IMAGE_MEMORY_BYTES", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes(1 << 20, 1 << 40), help_heading = "Sandbox")]
-    pub(crate) image_memory_bytes: u64,
-
-    /// Disk for script images, under the data folder
-    #[arg(long, env = "PICLOUD_IMAGE_DISK_BYTES", value_name = "BYTES", default_value = "1GiB", value_parser = values::bytes(1 << 20, 1 << 44), help_heading = "Sandbox")]
-    pub(crate) image_disk_bytes: u64,
-
-    #[command(flatten)]
-    pub(crate) ceiling: CeilingArgs,
 
     /// Longest time for running requests to end after SIGTERM or Ctrl-C
     #[arg(long, env = "PICLOUD_DRAIN_SECONDS", value_name = "SECONDS", default_value = "30", value_parser = values::whole(0, 3600), help_heading = "Shutdown")]
@@ -174,6 +184,27 @@ impl std::fmt::Display for DomainNameOrIp {
     }
 }
 
+impl SandboxArgs {
+    /// The platform's ceiling over apps' limits.
+    pub(crate) fn ceiling(&self) -> SandboxCeiling {
+        self.ceiling.0
+    }
+
+    /// What the executor is started with.
+    pub(crate) fn executor(&self, data_dir: &Path) -> io::Result<ExecutorConfig> {
+        let program = env::current_exe()?;
+        Ok(ExecutorConfig {
+            cache_dir: data_dir.join("cache"),
+            concurrency: self.concurrency as u32,
+            max_memory_bytes: self.ceiling().limits().memory_bytes,
+            image_memory_bytes: self.image_memory_bytes,
+            image_disk_bytes: self.image_disk_bytes,
+            compiler: Compiler::Child { program, args: vec!["precompile-guest".into()] },
+            pool_mode: None,
+        })
+    }
+}
+
 impl ServeArgs {
     /// Checks what no single setting can know.
     pub(crate) fn check(&self) -> Result<(), Failure> {
@@ -189,11 +220,6 @@ impl ServeArgs {
             ));
         }
         Ok(())
-    }
-
-    /// The platform's ceiling over apps' limits.
-    pub(crate) fn ceiling(&self) -> SandboxCeiling {
-        self.ceiling.0
     }
 
     /// The threads to serve with.

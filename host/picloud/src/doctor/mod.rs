@@ -5,12 +5,13 @@ mod machine;
 use std::{fs, path::Path};
 
 use clap::Args;
-use picloud_executor::{Reset, embedded_guest};
+use picloud_executor::{PoolMode, Reset, embedded_guest};
 use serde::Serialize;
 
 use self::machine::Machine;
 use crate::{
     client::{self, ConnectionArgs, Readiness},
+    config::SandboxArgs,
     exit::{Exit, Failure},
     postgres,
     terminal::{self, ERROR, GOOD, WARNING},
@@ -28,6 +29,8 @@ pub(crate) struct DoctorArgs {
     /// The outside server, where PiCloud does not run its own
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -56,6 +59,8 @@ struct PostgresReport {
     folder: Option<String>,
     /// Their major version.
     version: Option<u32>,
+    /// Folder of the socket, while it runs: the host for `psql` and `pg_dump`.
+    socket: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +82,7 @@ struct GuestReport {
 
 #[derive(Debug, Serialize)]
 struct SandboxReport {
-    /// How a running server's instances get their memory; null where none runs.
+    /// How instances get their memory: those of the running server, else of one with these settings.
     pool_mode: Option<String>,
     /// How a used slot is reset on this kernel.
     reset: &'static str,
@@ -113,7 +118,7 @@ impl Report {
         let postgres = PostgresReport::make(args, &data_dir, &mut problems);
         let guest = GuestReport::make(&mut problems);
         let readiness = client::readiness(&args.connection);
-        let sandbox = SandboxReport::make(readiness.as_ref(), &mut remarks);
+        let sandbox = SandboxReport::make(args, readiness.as_ref(), &mut problems, &mut remarks);
         let machine = Machine::look(&mut remarks);
         let server = ServerReport::make(args.connection.url(), readiness);
         Self {
@@ -158,8 +163,11 @@ impl Report {
 impl PostgresReport {
     fn make(args: &DoctorArgs, data: &DataDirReport, problems: &mut Vec<String>) -> Self {
         if args.database_url.is_some() {
-            return Self { kind: "outside", folder: None, version: None };
+            return Self { kind: "outside", folder: None, version: None, socket: None };
         }
+        let data_dir = fs::canonicalize(args.connection.data.path()).ok();
+        let socket = data_dir.and_then(|folder| postgres::existing_socket_folder(&folder));
+        let socket = socket.map(|folder| folder.display().to_string());
         let wanted = data.database_version.as_deref().and_then(|version| version.parse().ok());
         match postgres::find_programs(args.postgres_bin.as_deref(), wanted) {
             Ok(programs) => {
@@ -171,11 +179,11 @@ impl PostgresReport {
                     ));
                 }
                 let folder = Some(programs.folder().display().to_string());
-                Self { kind: "embedded", folder, version: Some(programs.major()) }
+                Self { kind: "embedded", folder, version: Some(programs.major()), socket }
             }
             Err(error) => {
                 problems.push(error.to_string());
-                Self { kind: "embedded", folder: None, version: None }
+                Self { kind: "embedded", folder: None, version: None, socket }
             }
         }
     }
@@ -183,7 +191,10 @@ impl PostgresReport {
     fn text(&self) -> String {
         match (self.kind, self.version, &self.folder) {
             ("outside", ..) => "an outside server, of DATABASE_URL".into(),
-            (_, Some(version), Some(folder)) => format!("{version} in {folder}"),
+            (_, Some(version), Some(folder)) => {
+                let socket = self.socket.as_ref().map(|socket| format!(", socket in {socket}"));
+                format!("{version} in {folder}{}", socket.unwrap_or_default())
+            }
             _ => "not found".into(),
         }
     }
@@ -247,19 +258,36 @@ impl GuestReport {
 }
 
 impl SandboxReport {
-    fn make(readiness: Option<&Readiness>, remarks: &mut Vec<String>) -> Self {
+    fn make(
+        args: &DoctorArgs,
+        readiness: Option<&Readiness>,
+        problems: &mut Vec<String>,
+        remarks: &mut Vec<String>,
+    ) -> Self {
+        let pool_mode = match readiness {
+            Some(readiness) => Some(readiness.pool_mode.clone()),
+            None => Self::detect(args).map_err(|problem| problems.push(problem)).ok(),
+        };
+        if pool_mode.as_deref().is_some_and(|mode| mode != PoolMode::PoolGuarded.as_str()) {
+            remarks.push("the address space is too small for the fastest pool; a smaller one is used".into());
+        }
         let reset = Reset::detect();
         if reset == Reset::Decommit {
             remarks.push(
                 "this kernel has no PAGEMAP_SCAN (Linux 6.7 or later): a call takes some 30 us more".into(),
             );
         }
-        Self { pool_mode: readiness.map(|readiness| readiness.pool_mode.clone()), reset: reset.as_str() }
+        Self { pool_mode, reset: reset.as_str() }
+    }
+
+    fn detect(args: &DoctorArgs) -> Result<String, String> {
+        let config =
+            args.sandbox.executor(&args.connection.data.path()).map_err(|error| error.to_string())?;
+        PoolMode::detect(&config).map(|mode| mode.as_str().to_owned()).map_err(|error| error.to_string())
     }
 
     fn text(&self) -> String {
-        let mode = self.pool_mode.as_deref().unwrap_or("pool mode is known when a server runs");
-        format!("{mode}, reset by {}", self.reset)
+        format!("{}, reset by {}", self.pool_mode.as_deref().unwrap_or("unusable"), self.reset)
     }
 }
 

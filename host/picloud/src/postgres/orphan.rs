@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{error::PostgresError, owner::Owner};
 
 /// How long a fast shutdown may take before an immediate one is asked for, and that one after it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a process that is not our child is looked at.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -25,10 +25,10 @@ use super::{
 };
 
 /// How long a start may take; recovery after a power loss replays at most `max_wal_size`.
-const START_LIMIT: Duration = Duration::from_secs(180);
+const START_LIMIT: Duration = Duration::from_mins(3);
 
 /// How long a fast shutdown may take before an immediate one, which loses nothing but time at the next start.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 /// Everything a start needs.
 #[derive(Debug)]

@@ -47,7 +47,7 @@ fn choose(data_dir: &Path) -> PathBuf {
         return own;
     }
     let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-    let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = digest[..6].iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
     let runtime = if geteuid().is_root() {
         Some(PathBuf::from("/run")).filter(|folder| folder.is_dir())
     } else {

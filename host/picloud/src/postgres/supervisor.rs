@@ -34,7 +34,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A server that ran this long was healthy: the next pause is the first again.
-const HEALTHY: Duration = Duration::from_secs(60);
+const HEALTHY: Duration = Duration::from_mins(1);
 
 /// What can be chosen.
 #[derive(Clone, Debug)]

@@ -91,7 +91,7 @@ async fn it_is_started_again_when_it_dies() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(60), again).await.unwrap();
+    timeout(Duration::from_mins(1), again).await.unwrap();
     postgres.stop().await;
 }
 

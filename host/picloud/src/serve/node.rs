@@ -1,7 +1,6 @@
 //! One node with everything in it: manager, orchestrator and executor in this process.
 
 use std::{
-    env,
     future::Future,
     net::SocketAddr,
     path::Path,
@@ -9,7 +8,7 @@ use std::{
 };
 
 use picloud_core::Execute;
-use picloud_executor::{Compiler, Executor, ExecutorConfig};
+use picloud_executor::Executor;
 use picloud_manager::{AppAddress, Manager, ManagerConfig, OWNER_TOKEN_FILE, OwnerToken, ensure_owner};
 use picloud_orchestrator::{
     Addressing, HistoryConfig, Orchestrator, OrchestratorConfig, PathForm, SandboxMode,
@@ -75,10 +74,11 @@ async fn serve(
     if stop.is_cancelled() {
         return Ok(());
     }
-    let executor = Executor::start(executor_config(args, data_dir)?).await.map_err(cannot_start)?;
-    if stop.is_cancelled() {
-        return Ok(());
-    }
+    let executor = match Executor::start(args.sandbox.executor(data_dir).map_err(cannot_start)?).await {
+        // Ctrl-C in a terminal reaches the compiling child as well, so that a stop may look like a failure.
+        _ if stop.is_cancelled() => return Ok(()),
+        executor => executor.map_err(cannot_start)?,
+    };
     let sandbox = SandboxMode { pool_mode: executor.pool_mode().as_str(), reset: executor.reset().as_str() };
     let executor: Arc<dyn Execute> = Arc::new(executor);
     let config = orchestrator_config(args, sandbox);
@@ -138,19 +138,6 @@ async fn bind(variable: &str, address: SocketAddr) -> Result<(TcpListener, Socke
     })
 }
 
-fn executor_config(args: &ServeArgs, data_dir: &Path) -> Result<ExecutorConfig, Failure> {
-    let program = env::current_exe().map_err(cannot_start)?;
-    Ok(ExecutorConfig {
-        cache_dir: data_dir.join("cache"),
-        concurrency: args.concurrency as u32,
-        max_memory_bytes: args.ceiling().limits().memory_bytes,
-        image_memory_bytes: args.image_memory_bytes,
-        image_disk_bytes: args.image_disk_bytes,
-        compiler: Compiler::Child { program, args: vec!["precompile-guest".into()] },
-        pool_mode: None,
-    })
-}
-
 fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorConfig {
     // All apps share an origin in the path form, so it is for machines without a domain.
     let path_form = if args.app_domain.as_str() == LOCAL_DOMAIN { PathForm::On } else { PathForm::Off };
@@ -158,8 +145,8 @@ fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorCo
     let mut config = OrchestratorConfig::new(addressing, sandbox);
     config.serve.grace = args.drain();
     config.trusted_proxies = args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default();
-    config.slots = args.concurrency as usize;
-    config.ceiling = args.ceiling();
+    config.slots = args.sandbox.concurrency as usize;
+    config.ceiling = args.sandbox.ceiling();
     config.history = HistoryConfig {
         successes_per_second: args.history_success_per_second as u32,
         days: args.history_days as u16,
@@ -173,7 +160,7 @@ fn manager_config(args: &ServeArgs, listeners: &Listeners) -> ManagerConfig {
     ManagerConfig {
         bind: listeners.admin_addr,
         hosts: hosts.iter().map(ToString::to_string).collect(),
-        ceiling: args.ceiling(),
+        ceiling: args.sandbox.ceiling(),
         apps: app_address(args, listeners),
     }
 }

@@ -1,9 +1,17 @@
 //! SIGTERM and Ctrl-C: the first asks for a drain, the second ends the program.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::time::Duration;
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failure};
+
+/// How long after the first signal another one is taken for the same.
+const SAME_WISH: Duration = Duration::from_millis(300);
 
 /// The signals that ask the server to stop.
 pub(super) struct StopSignals {
@@ -30,9 +38,14 @@ impl StopSignals {
     /// Cancels `stop` at the first signal; at the second, calls `last_words` and ends the process.
     pub(super) async fn watch(mut self, stop: CancellationToken, last_words: impl FnOnce()) {
         self.next().await;
-        tracing::info!("stopping; a second signal ends the server at once");
         stop.cancel();
+        tracing::info!("stopping; a second signal ends the server at once");
+        // `timeout` and some service managers signal a process and its group: that is one wish, told twice.
+        let same_wish = Instant::now() + SAME_WISH;
         self.next().await;
+        while Instant::now() < same_wish {
+            self.next().await;
+        }
         tracing::warn!("ended by a second signal");
         last_words();
         std::process::exit(Exit::Interrupted as i32);

@@ -20,7 +20,7 @@ fn hello() {
     assert_eq!(get(app, host, "/greet/bob?language=de").text(), "hallo bob");
     assert_eq!(get(app, host, "/greet/bob?language=tlh").status, 404);
     let refused = post_json(app, host, "/greet/bob", "{}");
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
 }
 
 #[test]

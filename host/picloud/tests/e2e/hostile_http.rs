@@ -58,7 +58,7 @@ fn large_heads_are_refused() {
     let large = format!("GET /mirror HTTP/1.1\nHost: HOST\nx: {}\n\n", "x".repeat(1 << 20));
     let answer = send(&app, &large);
     assert_eq!((answer.status, answer.code().as_str()), (431, "headers_too_large"));
-    let many: String = (0..101).map(|number| format!("x-{number}: 1\n")).collect();
+    let many = (0..101).fold(String::new(), |block, number| format!("{block}x-{number}: 1\n"));
     let answer = send(&app, &format!("GET /mirror HTTP/1.1\nHost: HOST\n{many}\n"));
     assert_eq!((answer.status, answer.code().as_str()), (431, "headers_too_large"));
     works(&app);
@@ -138,8 +138,7 @@ fn a_client_that_does_not_read_is_ended() {
     // More answers than any socket buffer takes; nobody reads them.
     stream.write_all(one.repeat(40).as_bytes()).unwrap();
     // The server gives up: writing fails once it has closed.
-    let gave_up =
-        (0..).map(|_| stream.write_all(b"x")).find_map(|written| written.err()).map(|error| error.kind());
+    let gave_up = (0..).map(|_| stream.write_all(b"x")).find_map(Result::err).map(|error| error.kind());
     assert!(gave_up.is_some());
     works(&app);
 }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// Longer than any answer may take; a test that waits this long has found a hang.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A response.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub(crate) fn request(address: SocketAddr, host: &str, head: &str, body: &[u8]) 
         bytes.push_str("\r\n");
     }
     if !body.is_empty() {
-        bytes.push_str(&format!("content-length: {}\r\n", body.len()));
+        bytes = format!("{bytes}content-length: {}\r\n", body.len());
     }
     bytes.push_str("\r\n");
     let mut bytes = bytes.into_bytes();

@@ -11,6 +11,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -124,13 +125,23 @@ impl Server {
         Self::spawn(serve_command(data_dir, environment), data_dir.to_owned())
     }
 
+    /// A server whose standard error nobody reads any more.
+    pub(crate) fn start_unheard(data_dir: &Path) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = serve_command(data_dir, &[]);
+        command.stderr(writer);
+        Self::spawn(command, data_dir.to_owned())
+    }
+
     fn spawn(mut command: Command, data_dir: PathBuf) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                stderr.read_to_string(&mut text).unwrap();
+                text
+            })
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut find = |field: &str| {
@@ -146,9 +157,9 @@ impl Server {
         };
         let (admin, app) = (find("control"), find("apps"));
         let (Some(admin), Some(app)) = (admin, app) else {
-            panic!("the server ended: {}", stderr.join().unwrap());
+            panic!("the server ended: {:?}", stderr.map(|stderr| stderr.join().unwrap()));
         };
-        Self { child, stdout, stderr: Some(stderr), data_dir, admin, app }
+        Self { child, stdout, stderr, data_dir, admin, app }
     }
 
     /// Its data folder.
@@ -161,6 +172,20 @@ impl Server {
         self.child.id()
     }
 
+    /// Waits until an invocation runs, as the node says.
+    #[track_caller]
+    pub(crate) fn wait_until_running(&self) {
+        let started = Instant::now();
+        while self.api("GET /api/v1/status", "").json()["running"] == 0 {
+            assert!(started.elapsed() < Duration::from_secs(30), "nothing runs");
+        }
+    }
+
+    /// Whether the server's process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Sends a signal to the server's process.
     pub(crate) fn signal(&self, name: &str) {
         let status =
@@ -171,7 +196,7 @@ impl Server {
     /// Waits for the end: exit code (none if a signal ended it) and standard error.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        let stderr = self.stderr.take().unwrap().join().unwrap();
+        let stderr = self.stderr.take().map(|stderr| stderr.join().unwrap()).unwrap_or_default();
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         (status.code(), stderr)
@@ -239,7 +264,7 @@ pub(crate) fn fill(data_dir: &Path) {
         };
         assert_eq!(code, Some(0), "{stderr}");
         // Nobody waits for the keeper: it outlives the tests by a moment.
-        std::mem::forget(keeper(&home).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+        std::mem::forget(keeper(&home).stdout(Stdio::null()).spawn().unwrap());
         pattern
     });
     let copied = Command::new("cp").arg("-a").arg(pattern).arg(data_dir).status().unwrap();
@@ -248,7 +273,7 @@ pub(crate) fn fill(data_dir: &Path) {
 
 fn keeper(folder: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", KEEPER, "keeper"]).arg(folder).stdin(Stdio::piped());
+    command.args(["-c", KEEPER, "keeper"]).arg(folder).stdin(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -259,6 +284,7 @@ fn serve_command(data_dir: &Path, environment: &[(&str, &str)]) -> Command {
         .env("PICLOUD_DATA_DIR", data_dir)
         .env("PICLOUD_ADMIN_ADDR", "127.0.0.1:0")
         .env("PICLOUD_APP_ADDR", "127.0.0.1:0")
-        .envs(environment.iter().copied());
+        .envs(environment.iter().copied())
+        .stderr(Stdio::piped());
     command
 }
