@@ -1,13 +1,15 @@
 //! A cluster that lives as long as the process that started it, for tests and for checking SQL.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
 };
 
 use crate::{Binaries, ServerError, ServerUser, find_binaries, server_user};
+
+const SHELL: &str = "/bin/sh";
 
 /// Starts the server, says so, and waits for the end of its input: the pipe closes when the owning process
 /// ends, however it ends. Then the server and its files go.
@@ -16,12 +18,16 @@ set -eu
 bin=$1 home=$2
 clean() { "$bin/pg_ctl" --pgdata="$home/data" stop --mode=immediate >/dev/null 2>&1 || true; rm -rf "$home"; }
 trap clean EXIT
+# A signal is an end like any other, and so is an owner that is gone before it has heard of the start: without
+# this the shell would die of it and leave the server behind.
+trap 'exit 1' HUP INT TERM
+trap '' PIPE
 cd "$home"
 "$bin/initdb" --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync \
     >"$home/log" 2>&1 || { cat "$home/log"; exit 1; }
 "$bin/pg_ctl" --pgdata="$home/data" start --wait --log="$home/log" --options="$3" >/dev/null 2>&1 \
     || { cat "$home/log"; exit 1; }
-echo started
+echo started 2>/dev/null || exit 1
 while read -r command; do
     case $command in
         stop) "$bin/pg_ctl" --pgdata="$home/data" stop --wait --mode=fast >/dev/null 2>&1 ;;
@@ -49,25 +55,10 @@ impl ThrowawayCluster {
     /// Makes and starts a cluster. Blocks for about a second.
     pub fn start() -> Result<Self, ServerError> {
         let binaries = find_binaries()?;
-        let user = server_user()?;
-        let home = make_home(user.as_ref())?;
-        let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories='{}' -c unix_socket_permissions=0777 \
-             -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB \
-             -c max_connections=200 -c autovacuum=off",
-            home.display()
-        );
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(binaries.folder()).arg(&home).arg(options);
-        // A group of its own: Ctrl-C is for the owner, whose end the keeper notices by itself.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        if let Some(user) = &user {
-            user.run(&mut command);
-        }
-        let failed = |source| ServerError::Run { program: "/bin/sh".into(), source };
-        let mut keeper = command.spawn().map_err(failed)?;
+        let home = make_home(server_user()?.as_ref())?;
+        let mut keeper = keeper(&binaries, &home)?;
         let commands = keeper.stdin.take();
-        let stdout = keeper.stdout.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
+        let stdout = keeper.stdout.take().ok_or_else(|| not_run(ErrorKind::BrokenPipe.into()))?;
         let mut cluster = Self { home, binaries, keeper, commands, answers: BufReader::new(stdout) };
         cluster.expect("started")?;
         Ok(cluster)
@@ -99,7 +90,6 @@ impl ThrowawayCluster {
     }
 
     fn command(&mut self, command: &str) -> Result<(), ServerError> {
-        use std::io::Write;
         if let Some(commands) = &mut self.commands {
             writeln!(commands, "{command}")
                 .map_err(|source| ServerError::Io { path: self.home.clone(), source })?;
@@ -127,6 +117,28 @@ impl Drop for ThrowawayCluster {
     }
 }
 
+/// Starts the shell that keeps the server in `home`, as the user that owns it.
+fn keeper(binaries: &Binaries, home: &Path) -> Result<Child, ServerError> {
+    let options = format!(
+        "-c listen_addresses='' -c unix_socket_directories='{}' -c unix_socket_permissions=0777 \
+         -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB \
+         -c max_connections=200 -c autovacuum=off",
+        home.display()
+    );
+    let mut command = Command::new(SHELL);
+    command.args(["-c", KEEPER, "keeper"]).arg(binaries.folder()).arg(home).arg(options);
+    // A group of its own: Ctrl-C is for the owner, whose end the keeper notices by itself.
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    if let Some(user) = server_user()? {
+        user.run(&mut command);
+    }
+    command.spawn().map_err(not_run)
+}
+
+fn not_run(source: io::Error) -> ServerError {
+    ServerError::Run { program: SHELL.into(), source }
+}
+
 /// A new private folder for the server's user. The keeper removes it.
 fn make_home(user: Option<&ServerUser>) -> Result<PathBuf, ServerError> {
     let temp = std::env::temp_dir();
@@ -142,6 +154,17 @@ fn make_home(user: Option<&ServerUser>) -> Result<PathBuf, ServerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_that_is_gone_early_leaves_nothing_behind() {
+        let home = make_home(server_user().unwrap().as_ref()).unwrap();
+        let mut keeper = keeper(&find_binaries().unwrap(), &home).unwrap();
+        // As the end of a process does, also of a killed one.
+        drop(keeper.stdin.take());
+        drop(keeper.stdout.take());
+        keeper.wait().unwrap();
+        assert!(!home.exists());
+    }
 
     #[test]
     fn a_cluster_leaves_nothing_behind() {
