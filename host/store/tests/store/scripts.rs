@@ -1,7 +1,9 @@
 //! Scripts, versions, pinned libraries.
 
 use picloud_core::{ImageKey, Method, ScriptVersionId, SourceHash};
-use picloud_store::{NewRoute, NewVersion, PutVersion, StoreError, VersionCondition, testing::TestDatabase};
+use picloud_store::{
+    BundleVersion, NewRoute, NewVersion, PutVersion, StoreError, VersionCondition, testing::TestDatabase,
+};
 
 use crate::fixture::{app_name, script_name, size, upload, version, with_app};
 
@@ -185,4 +187,38 @@ async fn a_source_with_nul_is_refused_and_any_other_text_comes_back() {
     };
     let refused = store.put_version(app, &unknown, VersionCondition::None).await;
     assert!(matches!(refused, Err(StoreError::Conflict)));
+}
+
+#[tokio::test]
+async fn a_bundle_is_uploaded_whole_or_not_at_all() {
+    let (store, app) = with_app().await;
+    let library = BundleVersion {
+        version: version(&store, app, "lib", "fn f() { 1 }", &[]).await,
+        bundled_imports: Vec::new(),
+    };
+    let main = BundleVersion {
+        version: version(&store, app, "main", "import \"lib\" as l;", &[]).await,
+        bundled_imports: vec![script_name("lib")],
+    };
+    let route = |script: &str| NewRoute {
+        methods: [Method::Get].into_iter().collect(),
+        pattern: "/a".parse().unwrap(),
+        script: script_name(script),
+    };
+    let whole = [library.clone(), main.clone()];
+
+    let refused = store.put_bundle(app, &whole, Some(&[route("missing")])).await;
+    assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })), "{refused:?}");
+    let refused = store.put_bundle(app, &[main, library], None).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    assert!(store.scripts(app, None, size(9)).await.unwrap().items.is_empty());
+
+    let put = store.put_bundle(app, &whole, Some(&[route("main")])).await.unwrap();
+    assert!(put.iter().all(|put| matches!(put, PutVersion::Created(_))));
+    let source = store.script_source(app, &script_name("main"), None).await.unwrap().unwrap();
+    assert_eq!(source.imports[&script_name("lib")], 1);
+    assert_eq!(store.routes(app).await.unwrap().len(), 1);
+    let again = store.put_bundle(app, &whole, Some(&[])).await.unwrap();
+    assert!(again.iter().all(|put| matches!(put, PutVersion::Unchanged(_))), "{again:?}");
+    assert!(store.routes(app).await.unwrap().is_empty());
 }
