@@ -91,11 +91,12 @@ fn main() {
         let ways = ["image", "parse_each_time", "native_new_engine", "native_warm"];
         for (i, (way, mut samples)) in ways.into_iter().zip(samples).enumerate() {
             samples.sort();
+            let fuel_of_way = [fuel, fuel_parsing].get(i).copied();
             report(&json!({
                 "name": way, "script": script.name, "bytes": script.source.len(),
                 "p50_us": micros(percentile(&samples, 50)), "p99_us": micros(percentile(&samples, 99)),
                 "mean_us": micros(samples.iter().sum::<Duration>() / samples.len() as u32),
-                "fuel": [fuel, fuel_parsing].get(i), "faults": (i == 0).then_some(faults as f64 / runs as f64),
+                "fuel": fuel_of_way, "faults": (i == 0).then_some(faults as f64 / runs as f64),
             }));
         }
     }

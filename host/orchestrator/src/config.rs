@@ -1,5 +1,7 @@
 //! How a node's orchestrator is set up.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use picloud_core::{DomainName, NameError, SandboxCeiling};
 use picloud_edge::{BodyTimes, ServeConfig};
@@ -17,6 +19,9 @@ pub struct OrchestratorConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Invocations that run at once on this node.
     pub slots: usize,
+    /// How long a request waits for a slot. What bounds the queue is its length; the time only has to be longer than
+    /// a full queue of commits to one key takes on a slow disk (256 at 20 ms each).
+    pub slot_wait: Duration,
     /// The ceiling over every app's limits.
     pub ceiling: SandboxCeiling,
     /// What is kept of finished invocations.
@@ -89,6 +94,7 @@ impl OrchestratorConfig {
             addressing,
             trusted_proxies: Vec::new(),
             slots: 32,
+            slot_wait: Duration::from_secs(10),
             ceiling: SandboxCeiling::default(),
             history: HistoryConfig::default(),
             sandbox,

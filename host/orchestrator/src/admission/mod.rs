@@ -1,6 +1,6 @@
 //! Admission: before an instance is made, a request takes one of the node's slots.
 //!
-//! Refusing is for a full queue, not for a burst: up to 256 requests of each app wait, for at most a second.
+//! Refusing is for a full queue, not for a burst: up to 256 requests of each app wait, for at most ten seconds.
 //! Slots go round-robin by app, and an app that holds half of them lets others go first. Nested calls
 //! (`app::invoke`) take no slot of their own: they would wait for the very slots that their callers hold.
 
@@ -20,11 +20,9 @@ use tokio::sync::{Notify, oneshot};
 
 use lanes::{Lanes, Shortage, Waiter};
 
-/// How long a request waits for a slot.
-const MAX_WAIT: Duration = Duration::from_secs(1);
-
 /// The node's slots.
 pub(crate) struct Admission {
+    max_wait: Duration,
     lanes: Mutex<Lanes<oneshot::Sender<Permit>>>,
     waiting: AtomicUsize,
     waited: Counter,
@@ -78,8 +76,9 @@ impl Waiter for oneshot::Sender<Permit> {
 
 impl Admission {
     /// Slots for so many; `waited` counts the requests that got none at once.
-    pub(crate) fn new(slots: usize, waited: Counter) -> Arc<Self> {
+    pub(crate) fn new(slots: usize, max_wait: Duration, waited: Counter) -> Arc<Self> {
         Arc::new(Self {
+            max_wait,
             lanes: Mutex::new(Lanes::new(slots)),
             waiting: AtomicUsize::new(0),
             waited,
@@ -108,7 +107,7 @@ impl Admission {
         };
         self.waited.inc();
         let _waiting = Counted::new(&self.waiting);
-        match tokio::time::timeout(MAX_WAIT, turn).await {
+        match tokio::time::timeout(self.max_wait, turn).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Refusal::Draining),
             Err(_) => Err(self.lock().shortage(app).into()),
@@ -199,9 +198,11 @@ mod tests {
 
     use super::{lanes::MAX_WAITERS, *};
 
+    const WAIT: Duration = Duration::from_secs(1);
+
     #[tokio::test(start_paused = true)]
     async fn refusals_name_what_is_used_up() {
-        let admission = Admission::new(2, Counter::default());
+        let admission = Admission::new(2, WAIT, Counter::default());
         let (a, b) = (AppId::generate(), AppId::generate());
         let held = admission.acquire(a, 1).await;
         assert_eq!(admission.acquire(a, 1).await.err(), Some(Refusal::AppBusy));
@@ -214,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_without_waiting() {
-        let admission = Admission::new(1, Counter::default());
+        let admission = Admission::new(1, WAIT, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let mut waiters: Vec<_> = (0..MAX_WAITERS).map(|_| Box::pin(admission.acquire(app, 1))).collect();
@@ -232,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_handed_to_a_waiter_that_gives_up_goes_on_to_the_next() {
-        let admission = Admission::new(1, Counter::default());
+        let admission = Admission::new(1, WAIT, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let mut cx = Context::from_waker(noop_waker_ref());
@@ -248,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_refuses_those_who_wait_and_idle_waits_for_those_who_run() {
-        let admission = Admission::new(1, Counter::default());
+        let admission = Admission::new(1, WAIT, Counter::default());
         let app = AppId::generate();
         let held = admission.acquire(app, 1).await;
         let waiter = tokio::spawn({
@@ -270,7 +271,7 @@ mod tests {
     /// Many tasks on several threads come, wait, are cancelled and go in whatever order the machine gives.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_slot_is_lost_whoever_is_cancelled() {
-        let admission = Admission::new(3, Counter::default());
+        let admission = Admission::new(3, WAIT, Counter::default());
         let apps: Vec<AppId> = (0..3).map(|_| AppId::generate()).collect();
         let tasks: Vec<_> = (0..600_usize)
             .map(|n| {

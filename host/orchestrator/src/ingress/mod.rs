@@ -66,7 +66,7 @@ impl Ingress {
     ) -> Self {
         Self {
             directory,
-            admission: Admission::new(config.slots, metrics.waited.clone()),
+            admission: Admission::new(config.slots, config.slot_wait, metrics.waited.clone()),
             runner,
             history,
             metrics,
