@@ -33,7 +33,7 @@ fn run(case: &Case, libraries: &BTreeMap<String, String>) -> Actual {
     for (name, source) in libraries {
         app.scripts.lock().unwrap().insert(script_name(name), source.as_str().into());
     }
-    for name in libraries.keys() {
+    for name in libraries.keys().filter(|name| case.source.contains(name.as_str())) {
         // Some libraries are there to be refused; what a case does with them is the case's to say.
         drop(app.deploy(name));
     }
