@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Which server, and by which right.
-#[expect(rustdoc::bare_urls, clippy::doc_markdown, reason = "the text of --help")]
+#[expect(clippy::doc_markdown, reason = "the text of --help")]
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
