@@ -4,7 +4,7 @@
 //! so that the commit can check that nothing changed in between. This is optimistic concurrency control by
 //! backward validation (Kung and Robinson, 1981).
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{CollectionName, KvKey};
 
@@ -233,25 +233,6 @@ fn query_limit(fetched: &KvListQuery, session: &KvSession) -> usize {
     (fetched.limit as usize).saturating_sub(deleted)
 }
 
-impl KvListQuery {
-    /// The keys that the query can match, as bounds for a range scan in byte order.
-    pub fn bounds(&self) -> (Bound<&str>, Bound<Vec<u8>>) {
-        let lower = match self.after.as_deref() {
-            Some(after) if after >= self.prefix.as_str() => Bound::Excluded(after),
-            _ => Bound::Included(self.prefix.as_str()),
-        };
-        // The least byte string above every string with this prefix: its last byte that is not 0xff, plus one.
-        let mut upper = self.prefix.clone().into_bytes();
-        while let Some(last) = upper.pop() {
-            if last < u8::MAX {
-                upper.push(last + 1);
-                return (lower, Bound::Excluded(upper));
-            }
-        }
-        (lower, Bound::Unbounded)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,17 +330,5 @@ mod tests {
         session.write(id("z"), set("own"));
         let list = session.listed(query(2), vec![listed("a", "1", 1), listed("b", "2", 2)]);
         assert_eq!(keys(&list), ["a", "b"]);
-    }
-
-    #[test]
-    fn prefix_bounds_hold_every_key_with_the_prefix() {
-        let mut q = query(1);
-        assert_eq!(q.bounds(), (Bound::Included(""), Bound::Unbounded));
-        q.prefix = "ab".into();
-        assert_eq!(q.bounds(), (Bound::Included("ab"), Bound::Excluded(b"ac".to_vec())));
-        q.after = Some("abx".into());
-        assert_eq!(q.bounds().0, Bound::Excluded("abx"));
-        q.after = Some("a".into());
-        assert_eq!(q.bounds().0, Bound::Included("ab"));
     }
 }
