@@ -71,7 +71,8 @@ pub(crate) async fn in_new_instance(
     let shared = Arc::clone(&run.shared);
     let image = match executor.images.mapped(image) {
         Some(image) => image,
-        None => match executor.images.find(image, shared.host.sources(image)).await {
+        // Boxed, so that every run does not carry room for the making of an image.
+        None => match Box::pin(executor.images.find(image, shared.host.sources(image))).await {
             Ok(image) => image,
             Err(error) => return (Err(no_image(error)), fuel),
         },

@@ -77,9 +77,11 @@ impl Runner {
         let mut locks = None;
         let mut reruns = 0;
         loop {
+            // What most runs never need is boxed: the future of a request is copied on its way through hyper, and would
+            // otherwise carry room for every statement to the database.
             let locked = match &locks {
                 None => Ok(None),
-                Some(locks) => self.lock(&job, locks, deadline).await.map(Some),
+                Some(locks) => Box::pin(self.lock(&job, locks, deadline)).await.map(Some),
             };
             let locked = match locked {
                 Ok(locked) => locked,
@@ -93,7 +95,7 @@ impl Runner {
             if !needs_commit(&outcome, &reads, &effects) {
                 return Ran { outcome, logs, usage };
             }
-            match self.commit(&job, locked, &reads, &effects, deadline).await {
+            match Box::pin(self.commit(&job, locked, &reads, &effects, deadline)).await {
                 Ok(()) => return Ran { outcome, logs, usage },
                 Err(Refused::Conflict) if reruns < MAX_RERUNS && !usage.called_outside => {
                     locks.get_or_insert_with(KvLocks::default).merge(&KvLocks::for_rerun(&reads, &effects));
