@@ -54,8 +54,7 @@ impl builder::Guest for Component {
 }
 
 impl handler::Guest for Component {
-    /// The memory limit is the sandbox's to hold (see [`crate::limits`]).
-    fn handle(event: Event, _memory_limit: u64) -> Result<Answer, Fault> {
+    fn handle(event: Event) -> Result<Answer, Fault> {
         let answer = INTERPRETER.with_borrow(|interpreter| match interpreter {
             Some(interpreter) => interpreter.handle(convert::event(event)),
             None => Err(not_prepared()),

@@ -1,6 +1,7 @@
 //! One invocation in process: what isolation costs, against native Rhai in the same run.
 //!
-//! Prints one JSON object a line: `{"name", "script", "p50_us", "p99_us", "mean_us", "fuel", "faults"}`.
+//! Prints one JSON object a line: `{"name", "script", "p50_us", "p99_us", "mean_us", "fuel", "faults"}`. With the
+//! name of a script (`-- hello`) only that one is measured.
 //! `cargo xtask bench` makes the table of docs/BENCHMARKS.md from it.
 
 #![expect(clippy::print_stdout, reason = "its output is the result")]
@@ -45,7 +46,10 @@ fn main() {
         "pool_mode": executor.pool_mode().as_str(), "reset": executor.reset().as_str(),
     }));
 
-    for script in scripts() {
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let scripts = scripts();
+    assert!(only.iter().all(|name| scripts.iter().any(|script| script.name == name)), "no script {only:?}");
+    for script in scripts.into_iter().filter(|script| only.iter().all(|name| name == script.name)) {
         let built =
             runtime.block_on(executor.build(&name(), &script.source, Arc::new(Nothing))).expect("it builds");
         let native = Native::new(&script.source);
@@ -104,8 +108,10 @@ fn main() {
             }));
         }
     }
-    many_scripts(&runtime, &executor);
-    uploads(&runtime, &executor);
+    if only.is_none() {
+        many_scripts(&runtime, &executor);
+        uploads(&runtime, &executor);
+    }
 }
 
 struct Script {

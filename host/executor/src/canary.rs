@@ -65,8 +65,8 @@ async fn memory(executor: &Executor, image: &Image) -> Vec<u8> {
     store.limiter(|state| &mut state.memory);
     store.set_fuel(1_000_000_000).unwrap();
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL)).unwrap();
-    let instance = image.pre.instantiate_async(&mut store).await.unwrap();
-    instance.picloud_runtime_builder().call_snapshot(&mut store).await.unwrap();
+    let instance = image.instantiate(&mut store).await.unwrap();
+    image.builder(&mut store, &instance).unwrap().call_snapshot(&mut store).await.unwrap();
     match &mut store.data_mut().work {
         crate::state::Work::Build(build) => build.captured.take().unwrap().memory,
         crate::state::Work::Run(_) => unreachable!("made for a build"),

@@ -99,9 +99,9 @@ async fn call(
     store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
     store.set_hostcall_fuel((limits.host_call_bytes.max(limits.response_bytes) + HOSTCALL_SLACK) as usize);
 
-    let instance = image.pre.instantiate_async(&mut *store).await?;
-    let handler = instance.picloud_runtime_handler();
-    let answered = handler.call_handle(&mut *store, &to_guest(event), limits.memory_bytes).await?;
+    let instance = image.instantiate(&mut *store).await?;
+    let handler = image.handler(&mut *store, &instance)?;
+    let answered = handler.call_handle(&mut *store, &to_guest(event)).await?;
     Ok(answered.map(from_guest).map_err(fault::from_guest))
 }
 
@@ -158,14 +158,14 @@ pub(crate) async fn parse_and_run(
         store.limiter(|state| &mut state.memory);
         store.set_fuel(limits.fuel)?;
         store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
-        let instance = executor.images.engine_image().pre.instantiate_async(&mut store).await?;
-        let builder = instance.picloud_runtime_builder();
+        let image = executor.images.engine_image();
+        let instance = image.instantiate(&mut store).await?;
+        let builder = image.builder(&mut store, &instance)?;
         if let Err(fault) = builder.call_build(&mut store, invocation.script.as_str(), source).await? {
             return Ok(Err(fault::from_guest(fault)));
         }
-        let handler = instance.picloud_runtime_handler();
-        let event = to_guest(invocation.event);
-        let answered = handler.call_handle(&mut store, &event, limits.memory_bytes).await?;
+        let handler = image.handler(&mut store, &instance)?;
+        let answered = handler.call_handle(&mut store, &to_guest(invocation.event)).await?;
         Ok(answered.map(from_guest).map_err(fault::from_guest))
     };
     let outcome = work.await.unwrap_or_else(|error: wasmtime::Error| Err(fault::from_error(&error)));

@@ -29,8 +29,8 @@ pub(crate) struct Made {
 /// The interpreter's memory after it has made its engine.
 pub(crate) async fn engine_image(engine: &Engine, base: &Image) -> wasmtime::Result<Captured> {
     let mut store = store(engine, None)?;
-    let instance = base.pre.instantiate_async(&mut store).await?;
-    let builder = instance.picloud_runtime_builder();
+    let instance = base.instantiate(&mut store).await?;
+    let builder = base.builder(&mut store, &instance)?;
     builder.call_prepare(&mut store).await?;
     builder.call_snapshot(&mut store).await?;
     let captured = build_of(&mut store).captured.take();
@@ -47,8 +47,8 @@ pub(crate) async fn script_image(
 ) -> Result<Made, BuildError> {
     let mut store = store(engine, Some(libraries)).map_err(|error| internal(&format!("{error:#}")))?;
     let work = async {
-        let instance = engine_image.pre.instantiate_async(&mut store).await?;
-        let builder = instance.picloud_runtime_builder();
+        let instance = engine_image.instantiate(&mut store).await?;
+        let builder = engine_image.builder(&mut store, &instance)?;
         let built = builder.call_build(&mut store, name.as_str(), source).await?;
         if built.is_ok() {
             builder.call_snapshot(&mut store).await?;

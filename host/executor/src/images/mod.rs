@@ -16,21 +16,62 @@ use picloud_core::{
 };
 use tokio::sync::Semaphore;
 use wasmtime::{
-    Engine, Module,
-    component::{Component, Linker},
+    Engine, Module, Result as WasmResult, Store,
+    component::{Component, Instance, InstancePre, Linker},
 };
 
 use crate::{
     ExecutorConfig, StartError,
-    bindings::InterpreterPre,
+    bindings::{
+        InterpreterPre,
+        exports::picloud::runtime::{builder, handler},
+    },
     code::EmbeddedGuest,
     state::{Captured, State},
 };
 
 /// An image, ready to be instantiated.
 pub(crate) struct Image {
-    pub(crate) pre: InterpreterPre<State>,
+    pre: InstancePre<State>,
+    /// Where the exports are. Looked up in an instance one by one: what an invocation does not call, it need not find.
+    builder: builder::GuestIndices,
+    handler: handler::GuestIndices,
     bytes: u64,
+}
+
+impl Image {
+    fn link(linker: &Linker<State>, component: &Component, module: &Module, bytes: u64) -> WasmResult<Self> {
+        let mut linker = linker.clone();
+        linker.root().module("image", module)?;
+        let pre = linker.instantiate_pre(component)?;
+        // Checks that the component has the exports of `wit/`, each of its type.
+        let pre = InterpreterPre::new(pre)?.instance_pre().clone();
+        let (builder, handler) = (builder::GuestIndices::new(&pre)?, handler::GuestIndices::new(&pre)?);
+        Ok(Self { pre, builder, handler, bytes })
+    }
+
+    /// A fresh instance whose memory is this image.
+    pub(crate) async fn instantiate(&self, store: &mut Store<State>) -> WasmResult<Instance> {
+        self.pre.instantiate_async(store).await
+    }
+
+    /// The exports that make images.
+    pub(crate) fn builder(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> WasmResult<builder::Guest> {
+        self.builder.load(store, instance)
+    }
+
+    /// The exports that handle events.
+    pub(crate) fn handler(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> WasmResult<handler::Guest> {
+        self.handler.load(store, instance)
+    }
 }
 
 /// Every image of this node.
@@ -68,13 +109,13 @@ impl Images {
             found
         } else {
             let base = Module::new(engine, guest.base).map_err(StartError::Engine)?;
-            let base = link(&linker, &component, &base, 0).map_err(StartError::Engine)?;
+            let base = Image::link(&linker, &component, &base, 0).map_err(StartError::Engine)?;
             let captured = build::engine_image(engine, &base).await.map_err(StartError::Engine)?;
             let compiled = compile(engine, &captured).map_err(StartError::Engine)?;
             disk.store(engine, ENGINE_IMAGE, &compiled)
                 .map_err(|error| StartError::Artifact("the engine image".into(), error.to_string()))?
         };
-        let engine_image = link(&linker, &component, &module, bytes).map_err(StartError::Engine)?;
+        let engine_image = Image::link(&linker, &component, &module, bytes).map_err(StartError::Engine)?;
         Ok(Self {
             engine: engine.clone(),
             component,
@@ -159,7 +200,7 @@ impl Images {
     }
 
     fn map(&self, key: ImageKey, module: &Module, bytes: u64) -> Result<Arc<Image>, BuildError> {
-        let image = link(&self.linker, &self.component, module, bytes)
+        let image = Image::link(&self.linker, &self.component, module, bytes)
             .map_err(|error| internal(&format!("an image does not fit its code: {error:#}")))?;
         let image = Arc::new(image);
         let mut mapped = self.lock_mapped();
@@ -185,18 +226,6 @@ const ENGINE_IMAGE: ImageKey = ImageKey::from_bytes([0; 32]);
 
 fn compile(engine: &Engine, captured: &Captured) -> wasmtime::Result<Vec<u8>> {
     engine.precompile_module(&encode::encode(captured))
-}
-
-fn link(
-    linker: &Linker<State>,
-    component: &Component,
-    module: &Module,
-    bytes: u64,
-) -> wasmtime::Result<Image> {
-    let mut linker = linker.clone();
-    linker.root().module("image", module)?;
-    let pre = InterpreterPre::new(linker.instantiate_pre(component)?)?;
-    Ok(Image { pre, bytes })
 }
 
 fn internal(message: &str) -> BuildError {
