@@ -1,8 +1,9 @@
 //! The guest's code: embedded as WebAssembly, compiled once per machine and mode, cached on disk.
 
 use std::{
+    fs::File,
     hash::{Hash, Hasher},
-    io::Write,
+    io::{Seek, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -107,7 +108,8 @@ pub(crate) fn load(
 /// Writes an artifact and, beside it, its digest. Both appear whole or not at all.
 fn write_artifact(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     write_atomically(path, bytes)?;
-    write_atomically(&digest_path(path), &trusted::digest(bytes))
+    write_atomically(&digest_path(path), &trusted::digest(bytes))?;
+    Ok(())
 }
 
 fn read_digest(path: &Path) -> Result<ArtifactDigest, trusted::ArtifactError> {
@@ -119,15 +121,18 @@ fn digest_path(path: &Path) -> PathBuf {
     path.with_extension("sha256")
 }
 
-/// Writes under a temporary name and renames: a mapped file is never changed in place.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes under a temporary name and renames: a mapped file is never changed in place. Gives the file, open at its
+/// beginning.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<File> {
     static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let temporary = path.with_extension(format!("tmp-{}-{number}", std::process::id()));
     let written = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let mut file = File::options().read(true).write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
-        std::fs::rename(&temporary, path)
+        file.rewind()?;
+        std::fs::rename(&temporary, path)?;
+        Ok(file)
     })();
     if written.is_err() {
         // The write's own error is the one to report; a leftover is removed at the next start.

@@ -37,6 +37,13 @@ pub(crate) fn map_module(
     unsafe { Module::deserialize_open_file(engine, file) }.map_err(ArtifactError::Refused)
 }
 
+/// Maps a module through the descriptor that it was just written to, which saves reading and hashing it again.
+pub(crate) fn map_written(engine: &Engine, file: File) -> Result<Module, ArtifactError> {
+    // SAFETY: this process created the file for this purpose, exclusively and in a folder of its own (mode 0700), and
+    // wrote to it what its engine serialized; nobody else ever opens it for writing.
+    unsafe { Module::deserialize_open_file(engine, file) }.map_err(ArtifactError::Refused)
+}
+
 /// Maps the compiled guest.
 pub(crate) fn map_component(
     engine: &Engine,

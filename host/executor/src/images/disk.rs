@@ -64,7 +64,7 @@ impl DiskCache {
         Ok(cache)
     }
 
-    /// The module of an image, mapped; with its size on disk.
+    /// The module of an image, mapped; with its size on disk. Blocks while the file is read and checked.
     pub(crate) fn load(&self, engine: &Engine, key: ImageKey) -> Option<(Module, u64)> {
         let (digest, bytes) = {
             let mut index = self.index();
@@ -85,7 +85,7 @@ impl DiskCache {
         }
     }
 
-    /// Writes a compiled image and maps it.
+    /// Writes a compiled image and maps it. Blocks for as long as the disk takes.
     pub(crate) fn store(
         &self,
         engine: &Engine,
@@ -94,8 +94,8 @@ impl DiskCache {
     ) -> Result<(Module, u64), trusted::ArtifactError> {
         let digest = trusted::digest(compiled);
         let path = self.path(key, &digest);
-        write_atomically(&path, compiled)?;
-        let module = trusted::map_module(engine, &path, &digest)?;
+        let file = write_atomically(&path, compiled)?;
+        let module = trusted::map_written(engine, file)?;
         let bytes = compiled.len() as u64;
         for (key, digest) in self.remember(key, digest, bytes) {
             self.remove_file(key, &digest);

@@ -80,7 +80,7 @@ pub(crate) struct Images {
     component: Component,
     linker: Linker<State>,
     engine_image: Image,
-    disk: disk::DiskCache,
+    disk: Arc<disk::DiskCache>,
     mapped: Mutex<Mapped>,
     max_mapped_bytes: u64,
     builds: Semaphore,
@@ -121,7 +121,7 @@ impl Images {
             component,
             linker,
             engine_image,
-            disk,
+            disk: Arc::new(disk),
             mapped: Mutex::new(Mapped { images: LruCache::unbounded(), bytes: 0 }),
             max_mapped_bytes: config.image_memory_bytes,
             builds: Semaphore::new(ExecutorConfig::CONCURRENT_BUILDS as usize),
@@ -165,7 +165,9 @@ impl Images {
         if let Some(image) = self.mapped(key) {
             return Ok(image);
         }
-        if let Some((module, bytes)) = self.disk.load(&self.engine, key) {
+        let (engine, disk) = (self.engine.clone(), Arc::clone(&self.disk));
+        let loaded = tokio::task::spawn_blocking(move || disk.load(&engine, key));
+        if let Some((module, bytes)) = loaded.await.map_err(|error| internal(&error.to_string()))? {
             return self.map(key, &module, bytes);
         }
         let sources = sources.await?;
@@ -184,18 +186,16 @@ impl Images {
         build::script_image(&self.engine, &self.engine_image, name, source, libraries).await
     }
 
-    /// Compiles the captured memory to a module, writes it, maps it. The work of some milliseconds is done
-    /// beside the async threads.
+    /// Compiles the captured memory to a module, writes it, maps it. It takes some milliseconds, beside the async
+    /// threads.
     async fn keep(&self, key: ImageKey, captured: Captured) -> Result<Arc<Image>, BuildError> {
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || compile(&engine, &captured))
-            .await
-            .map_err(|error| internal(&error.to_string()))?
-            .map_err(|error| internal(&format!("{error:#}")))?;
-        let (module, bytes) = self
-            .disk
-            .store(&self.engine, key, &compiled)
-            .map_err(|error| internal(&format!("an image cannot be kept: {error}")))?;
+        let (engine, disk) = (self.engine.clone(), Arc::clone(&self.disk));
+        let kept = tokio::task::spawn_blocking(move || {
+            let compiled = compile(&engine, &captured).map_err(|error| internal(&format!("{error:#}")))?;
+            disk.store(&engine, key, &compiled)
+                .map_err(|error| internal(&format!("an image cannot be kept: {error}")))
+        });
+        let (module, bytes) = kept.await.map_err(|error| internal(&error.to_string()))??;
         self.map(key, &module, bytes)
     }
 
