@@ -130,6 +130,8 @@ pub(crate) fn probe(config: &ExecutorConfig) -> Result<(Engine, PoolMode)> {
 
 fn engine(config: &ExecutorConfig, mode: PoolMode) -> Result<Engine> {
     let mut settings = code_config(mode, config.max_memory_bytes);
+    // This engine compiles images only, which have no functions: threads would have nothing to do.
+    settings.parallel_compilation(false);
     if mode != PoolMode::OnDemand {
         settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
     }
