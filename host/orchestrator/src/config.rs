@@ -72,7 +72,7 @@ pub struct HistoryConfig {
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { successes_per_second: 20, days: 7, usage_days: 400 }
+        Self { successes_per_second: 10, days: 14, usage_days: 400 }
     }
 }
 

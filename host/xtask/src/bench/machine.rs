@@ -37,7 +37,9 @@ pub(super) fn section() -> Result<Section> {
     row("date", process::capture(Command::new("date").args(["-u", "+%F"]))?.trim().to_owned());
     Ok(Section {
         title: "Machine",
-        text: "One run, on one machine.".into(),
+        text: "One run, on one machine. Everything of PiCloud is built with the profile `release`, as `cargo xtask up` \
+               does: without link-time optimisation, which a small board has no memory for."
+            .into(),
         tables: vec![table],
         ratios: vec![],
     })

@@ -96,7 +96,8 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
 
     heading("building");
     guest::build(root)?;
-    process::run(process::cargo(root).args(["build", "--locked", "--release", "--package", "picloud"]))?;
+    let profile = ["--profile", picloud::PROFILE];
+    process::run(process::cargo(root).args(["build", "--locked", "--package", "picloud"]).args(profile))?;
     system::ensure_postgresql()?;
     let mut sections = vec![machine::section()?];
     if wanted(Part::InProcess) {
