@@ -9,12 +9,13 @@ use rhai::{
 
 use crate::{
     Host, HostError,
-    fault::name_of,
+    fault::{name_of, plain_type},
     raise::{Outcome, Raised, not_at_build, refused},
     request,
 };
 
 mod app;
+mod arrays;
 mod crypto;
 mod encoding;
 mod json;
@@ -72,6 +73,7 @@ impl Api {
 pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
     request::register(engine);
     forbid_sleep(engine);
+    arrays::register(engine);
     log::register_print(engine, context);
     let mut globals = Vec::new();
     responses::register(&mut Globals { engine, signatures: &mut globals });
@@ -190,7 +192,7 @@ fn bytes_of(value: &Dynamic, function: &str) -> Outcome<Vec<u8>> {
 }
 
 fn wrong_type(function: &str, expected: &str, found: &Dynamic) -> Raised {
-    crate::raise::invalid(format!("{function} needs {expected}, not {}", found.type_name()))
+    crate::raise::invalid(format!("{function} needs {expected}, not {}", plain_type(found.type_name())))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
 
 mod words;
 
-pub(crate) use words::name_of;
+pub(crate) use words::{name_of, plain_type};
 
 /// Where a failure is looked up.
 pub(crate) struct Place<'a> {

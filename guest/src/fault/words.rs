@@ -45,8 +45,11 @@ fn variable_not_found(name: &str) -> String {
     )
 }
 
-/// `signature` is as Rhai writes it: `module::name (type, type)`.
+/// `signature` is as Rhai writes it: `module::name (type, type)`. Its `sort` has a sentence there instead.
 fn function_not_found(signature: &str, api: &Api) -> String {
+    if signature.ends_with("cannot be sorted") {
+        return signature.to_owned();
+    }
     let (path, types) = signature.split_once(" (").unwrap_or((signature, ")"));
     let types: Vec<_> =
         types.trim_end_matches(')').split(", ").filter(|name| !name.is_empty()).map(plain_type).collect();
@@ -101,7 +104,7 @@ fn unique(mut names: Vec<&str>) -> Vec<&str> {
 }
 
 /// Names of types as docs/SCRIPTING.md has them.
-fn plain_type(name: &str) -> &str {
+pub(crate) fn plain_type(name: &str) -> &str {
     match name {
         "&str | ImmutableString | String" | "&str" | "ImmutableString" => "string",
         "i64" => "int",
