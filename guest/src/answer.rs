@@ -3,7 +3,9 @@
 use rhai::{Array, Dynamic, Map};
 
 use crate::{
-    HttpResponse, json,
+    HttpResponse,
+    fault::plain_type,
+    json,
     raise::{Outcome, invalid},
 };
 
@@ -42,9 +44,9 @@ fn is_response(map: &Map) -> bool {
 fn from_map(mut map: Map) -> Outcome<HttpResponse> {
     let status = match map.remove("status") {
         None => 200,
-        Some(status) => status
-            .as_int()
-            .map_err(|found| bad_response(format!("the response's status is no integer but {found}")))?,
+        Some(status) => status.as_int().map_err(|found| {
+            bad_response(format!("the response's status is no integer but {}", plain_type(found)))
+        })?,
     };
     let mut headers = match map.remove("headers") {
         None => Vec::new(),
@@ -71,9 +73,9 @@ fn header_list(headers: Dynamic) -> Outcome<Vec<(String, String)>> {
         };
         for value in values {
             if !(value.is_string() || value.is_int() || value.is_bool()) {
-                let found = value.type_name();
+                let found = plain_type(value.type_name());
                 return Err(bad_response(format!(
-                    "the header `{name}` is no string or array of strings but {found}"
+                    "the header `{name}` is no string, integer, bool or array of these but {found}"
                 )));
             }
             list.push((name.to_string(), value.to_string()));

@@ -15,8 +15,8 @@ use crate::{
 
 const DEFAULT_LIST: i64 = 100;
 const MAX_LIST: i64 = 1_000;
-/// A hundred years: more is a mistake, such as milliseconds given as seconds.
-const MAX_TTL_SECONDS: i64 = 100 * 366 * 24 * 60 * 60;
+/// A hundred years of 365 days, as the host has it: more is a mistake, such as milliseconds given as seconds.
+const MAX_TTL_SECONDS: i64 = 100 * 365 * 24 * 60 * 60;
 
 pub(super) fn module(context: &Rc<Context>) -> Part {
     let mut part = Part::new("kv");

@@ -81,7 +81,7 @@ fn write_one(out: &mut String, moment: OffsetDateTime, directive: char) -> Outco
         'Z' if moment.offset().is_utc() => write!(out, "UTC"),
         'Z' => write_offset(out, moment.offset(), ":"),
         '%' => write!(out, "%"),
-        other => return Err(unknown(other.encode_utf8(&mut [0; 4]))),
+        other => return Err(unknown(&format!("%{other}"))),
     };
     // Writing to a string cannot fail.
     let _ = written;
@@ -152,7 +152,7 @@ impl Parsed {
             'j' | 'L' => number(text, 3)?,
             's' => number(text, 12)?,
             'y' | 'm' | 'd' | 'e' | 'H' | 'I' | 'M' | 'S' => number(text.trim_start_matches(' '), 2)?,
-            other => return Err(unknown(other.encode_utf8(&mut [0; 4]))),
+            other => return Err(unknown(&format!("%{other}"))),
         };
         let small = value as u8;
         match directive {
@@ -235,7 +235,8 @@ fn mismatch(found: &str, expected: &str) -> Raised {
     invalid(format!("time::parse: {expected} is expected, not {found:?}"))
 }
 
+/// `directive` is with its `%`, which is all there is of it at the end of a format.
 fn unknown(directive: &str) -> Raised {
     let known = "%Y %y %m %d %e %j %H %I %M %S %L %p %A %a %B %b %u %w %s %z %Z %F %T %R %D %%";
-    invalid(format!("time: %{directive} is no part of a format; there are {known}"))
+    invalid(format!("time: {directive} is no part of a format; there are {known}"))
 }
