@@ -11,6 +11,7 @@ mod orphan;
 mod owner;
 mod ping;
 mod process;
+mod processes;
 mod programs;
 mod settings;
 mod socket;

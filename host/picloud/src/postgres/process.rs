@@ -18,6 +18,7 @@ use super::{
     cluster::{Cluster, command},
     error::PostgresError,
     log::Log,
+    orphan,
     owner::Owner,
     ping::{Answer, ping},
     settings::Settings,
@@ -49,8 +50,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it lets us in.
+    /// Starts it, once nothing of an earlier one is in its way, and waits until it lets us in.
     pub(super) async fn start(recipe: &Recipe) -> Result<Self, PostgresError> {
+        orphan::clear(recipe.cluster.path(), &recipe.owner, &recipe.socket_folder).await?;
         let mut server = Self::spawn(recipe)?;
         match server.wait_until_ready(&recipe.socket_folder.join(socket::file_name())).await {
             Ok(()) => Ok(server),

@@ -20,6 +20,12 @@ pub(super) fn file_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
+/// What PostgreSQL makes in the folder: the socket, and the file that says whose it is.
+pub(super) fn files(folder: &Path) -> [PathBuf; 2] {
+    let name = file_name();
+    [folder.join(format!("{name}.lock")), folder.join(name)]
+}
+
 /// Makes the folder: `run` in the data folder, or, where that path is too long, one of a runtime folder with a
 /// name made from it.
 pub(super) fn make_folder(data_dir: &Path, owner: &Owner) -> Result<PathBuf, PostgresError> {

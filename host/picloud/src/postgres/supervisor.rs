@@ -20,7 +20,6 @@ use super::{
     PostgresError,
     cluster::{self, Cluster},
     log::Log,
-    orphan,
     owner::Owner,
     process::{Recipe, Server},
     programs,
@@ -118,7 +117,6 @@ async fn prepare(data_dir: &Path, options: &PostgresOptions) -> Result<Recipe, P
     let programs = programs::find(options.programs.as_deref(), wanted)?;
     let owner = Owner::of(&cluster::folder(data_dir))?;
     let cluster = Cluster::open(data_dir, &owner, &programs).await?;
-    orphan::stop(cluster.path(), &owner).await?;
     let socket_folder = socket::make_folder(data_dir, &owner)?;
     let settings = Settings::write(data_dir, &socket_folder, options.connections)?;
     let log = Log::new(&data_dir.join("postgres.log"));
@@ -132,7 +130,11 @@ async fn supervise(recipe: Recipe, first: Server, current: StopRequest, stop: Ca
         let started = Instant::now();
         if let Some(mut running) = server.take() {
             tokio::select! {
-                () = stop.cancelled() => return running.stop().await,
+                () = stop.cancelled() => {
+                    running.stop().await;
+                    // Its number may be another process's from now on.
+                    return current.follow(None);
+                }
                 how = running.ended() => {
                     current.follow(None);
                     tracing::error!(%how, log = %recipe.log.tail(), "PostgreSQL ended; starting it again");
