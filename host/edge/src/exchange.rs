@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Method, Request, Response,
+    HeaderValue, Method, Request, Response,
     header::{CONNECTION, TRANSFER_ENCODING},
 };
 use http_body::{Body, Frame, SizeHint};
@@ -89,6 +89,9 @@ impl Exchange {
             // Its head came behind another request, where it could not be looked at.
             let detail = "a request with Transfer-Encoding must wait for the answer to the one before";
             Problem::new(ErrorCode::BadRequest).detail(detail).close()
+        } else if request.headers().get_all(TRANSFER_ENCODING).iter().any(|value| !is_chunked(value)) {
+            let detail = "the only Transfer-Encoding that is understood is chunked";
+            Problem::new(ErrorCode::BadRequest).detail(detail).close()
         } else if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             Problem::new(ErrorCode::MethodNotAllowed).allow(methods).close()
@@ -100,6 +103,10 @@ impl Exchange {
         };
         Some(problem.request_id(RequestId::generate()))
     }
+}
+
+fn is_chunked(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// A request that is being served, from its head to the last byte of its answer.

@@ -56,7 +56,7 @@ pub(crate) struct GuardedStream<T> {
     /// The value of [`Exchange::started`] and [`Exchange::finished`] that the fields below belong to.
     started: u32,
     finished: u32,
-    /// Since when nothing has happened: the last answer's end, or the last byte that the peer took.
+    /// Since when nothing has happened: the last answer's end, or the last byte of an answer that the peer took.
     idle_since: Instant,
     head_since: Option<Instant>,
     blocked_since: Option<Instant>,
@@ -135,7 +135,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
         }
         Some(match self.head_since {
             Some(since) => (since + self.times.head, Wait::Head),
-            None if self.is_new && !self.is_http2 => (self.idle_since + self.times.head, Wait::Idle),
+            // Of HTTP/2 this covers the preface, and a client that never asks for anything.
+            None if self.is_new => (self.idle_since + self.times.head, Wait::Idle),
             None => (self.idle_since + self.times.idle, Wait::Idle),
         })
     }
@@ -192,7 +193,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
         match result {
             Poll::Ready(result) => {
                 self.blocked_since = None;
-                self.idle_since = Instant::now();
+                // What HTTP/2 says by itself, in answer to pings for example, is no use of the connection.
+                if self.exchange.is_serving() {
+                    self.idle_since = Instant::now();
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => {
