@@ -92,7 +92,7 @@ names! {
     CollectionName, "collection name", check_collection;
     /// A kv key: 1 to 512 bytes of any Unicode text but U+0000. Not normalised: NFC and NFD are two keys.
     KvKey, "key", check_key;
-    /// A fully qualified host name in lower case, without a port.
+    /// A host name in lower case, without a port. Neither an IP address nor anything that could be read as one.
     DomainName, "domain", check_domain;
     /// The name of a principal: 1 to 64 of `a-z 0-9 _ . @ -`.
     PrincipalName, "principal name", check_principal;
@@ -160,6 +160,12 @@ fn check_domain(text: &str) -> Result<(), String> {
     for label in text.split('.') {
         check_dns_label(label).map_err(|problem| format!("has a label that {problem}"))?;
     }
+    // As the URL standard tells addresses from names: by a last label that is a number.
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
+    if is_number {
+        return Err("is an IP address; a host name is needed".into());
+    }
     Ok(())
 }
 
@@ -191,6 +197,18 @@ mod tests {
         }
         for bad in ["", "/", "a/", "/a", "a//b", "..", "../a", "a.rhai", "a b", "a\\b", "\0"] {
             assert!(ScriptName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn domains_are_names_and_not_addresses() {
+        for good in ["example.org", "localhost", "1.example", "xn--bcher-kva.example"] {
+            assert!(DomainName::new(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "127.0.0.1", "1.2.3", "0x7f.1", "127.0.0.0x1", "a.b.", "A.example", "[::1]", "a:80", "::1"]
+        {
+            assert!(DomainName::new(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use picloud_core::{AppName, SandboxCeiling};
+use picloud_core::{AppName, DomainName, SandboxCeiling};
 
 /// Settings of the control plane.
 #[derive(Clone, Debug)]
@@ -37,6 +37,19 @@ pub enum AppAddress {
 }
 
 impl AppAddress {
+    /// The platform's own domain, if `name` is that or lies below it: no app can have it.
+    pub(crate) fn owner_of(&self, name: &DomainName) -> Option<&str> {
+        let own = match self {
+            // Every machine's own name (RFC 6761), below which the apps answer too.
+            Self::Path { .. } => "localhost",
+            Self::Host { domain, .. } => domain,
+        };
+        [own, "localhost"].into_iter().find(|own| {
+            let rest = name.as_str().strip_suffix(own);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
     /// The address of a path within an app; `path` starts with a slash.
     pub fn url(&self, app: &AppName, path: &str) -> String {
         match self {
@@ -62,5 +75,17 @@ mod tests {
         assert_eq!(host.url(&app, "/hello"), "https://demo.example.org/hello");
         let port = AppAddress::Host { scheme: "http", domain: "localhost".into(), port: Some(8421) };
         assert_eq!(port.url(&app, "/"), "http://demo.localhost:8421/");
+    }
+
+    #[test]
+    fn the_platforms_names_are_not_for_apps() {
+        let address = AppAddress::Host { scheme: "https", domain: "apps.example".into(), port: None };
+        let owner = |name: &str| address.owner_of(&DomainName::new(name).unwrap()).map(str::to_owned);
+        for name in ["apps.example", "x.apps.example", "a.b.apps.example", "localhost", "x.localhost"] {
+            assert!(owner(name).is_some(), "{name}");
+        }
+        for name in ["example", "myapps.example", "apps.example.org"] {
+            assert_eq!(owner(name), None, "{name}");
+        }
     }
 }

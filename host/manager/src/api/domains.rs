@@ -1,7 +1,7 @@
 //! Host names that belong to an app.
 
 use axum::{Json, extract::State, http::StatusCode};
-use picloud_core::{DomainId, DomainName};
+use picloud_core::{DomainId, DomainName, ErrorCode};
 use picloud_store::Domain;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -64,6 +64,10 @@ pub(crate) async fn create_domain(
     TargetApp(app): TargetApp,
     JsonBody(new): JsonBody<NewDomain>,
 ) -> Result<(StatusCode, Json<DomainView>), ApiError> {
+    if let Some(own) = context.config.apps.owner_of(&new.domain) {
+        let detail = format!("{} belongs to the platform, as everything under {own} does", new.domain);
+        return Err(ApiError::new(ErrorCode::Invalid, detail).field("domain"));
+    }
     let domain = context.store.create_domain(app.id, &new.domain).await.map_err(from_store)?;
     context.app_changed(app.id).await;
     Ok((StatusCode::CREATED, Json(domain.into())))

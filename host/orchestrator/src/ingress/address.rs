@@ -31,9 +31,11 @@ pub(super) fn resolve<'a>(
     let path = if uri.path().is_empty() { "/" } else { uri.path() };
     if let Some(authority) = authority {
         let host = canonical(authority.host());
-        let app = match label_below(&host, addressing.domain.as_str()) {
-            Some(name) => Some(directory.by_name(name).ok_or_else(not_found)?),
-            None => directory.by_domain(&host),
+        // No app can take over the platform's own names: a domain counts only outside of them.
+        let app = match place_of(&host, addressing.domain.as_str()) {
+            Place::App(name) => Some(directory.by_name(name).ok_or_else(not_found)?),
+            Place::Platform => None,
+            Place::Elsewhere => directory.by_domain(&host),
         };
         if let Some(app) = app {
             return Ok(Addressed { app, path, origin: Origin::Own });
@@ -57,10 +59,26 @@ fn canonical(host: &str) -> Cow<'_, str> {
     }
 }
 
-/// The one label below `domain`, if `host` is that.
-fn label_below<'h>(host: &'h str, domain: &str) -> Option<&'h str> {
-    let label = host.strip_suffix(domain)?.strip_suffix('.')?;
-    (!label.contains('.')).then_some(label)
+/// What a host is to the app domain.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'h> {
+    /// One label below it: an app's name.
+    App(&'h str),
+    /// The app domain itself, or deeper below it.
+    Platform,
+    Elsewhere,
+}
+
+fn place_of<'h>(host: &'h str, domain: &str) -> Place<'h> {
+    match host.strip_suffix(domain) {
+        Some("") => Place::Platform,
+        Some(rest) => match rest.strip_suffix('.') {
+            Some(label) if label.contains('.') => Place::Platform,
+            Some(label) => Place::App(label),
+            None => Place::Elsewhere,
+        },
+        None => Place::Elsewhere,
+    }
 }
 
 /// `/@NAME/rest` as the name and `/rest`.
@@ -83,9 +101,12 @@ mod tests {
     #[test]
     fn hosts_are_compared_without_case_and_root() {
         assert_eq!(canonical("Demo.LOCALHOST."), "demo.localhost");
-        assert_eq!(label_below("demo.localhost", "localhost"), Some("demo"));
-        for host in ["localhost", "a.b.localhost", "demolocalhost", "localhost.evil.example"] {
-            assert_eq!(label_below(host, "localhost"), None, "{host}");
+        assert_eq!(place_of("demo.localhost", "localhost"), Place::App("demo"));
+        for host in ["localhost", "a.b.localhost"] {
+            assert_eq!(place_of(host, "localhost"), Place::Platform, "{host}");
+        }
+        for host in ["demolocalhost", "localhost.evil.example", "127.0.0.1"] {
+            assert_eq!(place_of(host, "localhost"), Place::Elsewhere, "{host}");
         }
     }
 
