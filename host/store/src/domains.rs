@@ -16,9 +16,16 @@ pub struct Domain {
     pub created_at: OffsetDateTime,
 }
 
+/// The most domains of an app.
+const MAX_DOMAINS: usize = 100;
+
 impl Store {
     /// Gives a host to an app; [`StoreError::AlreadyExists`] if any app of the platform has it.
     pub async fn create_domain(&self, app: AppId, name: &DomainName) -> Result<Domain, StoreError> {
+        // Two at once may both be the last: a bound against mistakes, not a quota.
+        if self.domains(app).await?.len() >= MAX_DOMAINS {
+            return Err(StoreError::Invalid(format!("an app has at most {MAX_DOMAINS} domains")));
+        }
         let mut transaction = self.pool.begin().await?;
         let id = DomainId::generate();
         let inserted = sqlx::query_scalar!(

@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 
 use crate::{Store, StoreError, apps::lock_app, changes::notify, text::parse};
 
+/// The most routes of an app: they are compared one by one.
+const MAX_ROUTES: usize = 1_000;
+
 /// How a route's invocations run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RouteMode {
@@ -105,6 +108,9 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
         let put = put(&mut transaction, app, route).await?;
+        if matches!(put, PutRoute::Created(_)) {
+            check_count(all(&mut *transaction, app).await?.len())?;
+        }
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         Ok(put)
@@ -140,6 +146,7 @@ pub(crate) async fn replace_routes(
     app: AppId,
     routes: &[NewRoute],
 ) -> Result<(), StoreError> {
+    check_count(routes.len())?;
     let present = all(&mut *connection, app).await?;
     let is_wanted = |present: &Route| {
         routes.iter().any(|route| route.methods == present.methods && route.pattern == present.pattern)
@@ -154,6 +161,13 @@ pub(crate) async fn replace_routes(
         if !put_ids.insert(put.id) {
             return Err(StoreError::AlreadyExists { what: "route" });
         }
+    }
+    Ok(())
+}
+
+fn check_count(routes: usize) -> Result<(), StoreError> {
+    if routes > MAX_ROUTES {
+        return Err(StoreError::Invalid(format!("an app has at most {MAX_ROUTES} routes")));
     }
     Ok(())
 }

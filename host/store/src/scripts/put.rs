@@ -122,7 +122,7 @@ pub(super) async fn put(
 ) -> Result<Put, StoreError> {
     if version.source.contains('\0') {
         return Err(StoreError::Invalid(
-            "the source contains U+0000, which cannot be stored; write \\u{0} in a string instead".into(),
+            "the source contains U+0000, which cannot be stored; write \\u0000 in a string instead".into(),
         ));
     }
     let current = current(connection, app, &version.name).await?;
