@@ -12,6 +12,7 @@ use axum::{
 use picloud_core::ErrorCode;
 use picloud_edge::{BodyTimes, Problem};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::error::ApiError;
 
@@ -119,6 +120,17 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
     })?;
     Ok(value)
+}
+
+/// Checks what `RawValue` does not: that numbers are in range, and that escapes stand for characters. A script could
+/// not read it otherwise.
+pub(crate) fn check_json(value: &RawValue, field: &'static str) -> Result<(), ApiError> {
+    match serde_json::from_str::<serde_json::Value>(value.get()) {
+        Ok(_) => Ok(()),
+        Err(cause) => {
+            Err(ApiError::new(ErrorCode::Invalid, format!("{field} is not valid JSON: {cause}")).field(field))
+        }
+    }
 }
 
 /// The deepest nesting of arrays and objects. `RawValue` is skipped over rather than parsed, so that the

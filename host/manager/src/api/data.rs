@@ -19,7 +19,7 @@ use crate::{
     access::TargetApp,
     context::Context,
     error::ApiError,
-    extract::{JSON_BYTES, PathNames, QueryOf, read_json},
+    extract::{JSON_BYTES, PathNames, QueryOf, check_json, read_json},
     page::{Cursor, Page, PageLimit, PageQuery, start},
     precondition::{ETag, Precondition},
     store_error::from_store,
@@ -244,6 +244,7 @@ pub(crate) async fn put_entry(
         .field("value")
         .with("limit", most));
     }
+    check_json(&value, "value")?;
     let value: Arc<str> = value.get().into();
     check_quota(&context, &app, &id, &value).await?;
     let expected = expected(&context, app.id, &id, &parts.headers).await?;

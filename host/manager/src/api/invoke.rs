@@ -14,7 +14,7 @@ use crate::{
     access::TargetApp,
     context::Context,
     error::ApiError,
-    extract::{JSON_BYTES, PathNames, read_json},
+    extract::{JSON_BYTES, PathNames, check_json, read_json},
 };
 
 /// What to run a script with.
@@ -89,6 +89,7 @@ pub(crate) async fn invoke_script(
     let most = app.limits.request_body_bytes + JSON_BYTES;
     let (parts, body) = request.into_parts();
     let InvokeRequest { event } = read_json(&parts.headers, body, most).await?;
+    check_json(&event.0, "event")?;
     let event = event.0.get().to_owned();
     let result = context.node.invoke(DirectCall { app: app.id, script, event, request_id }).await;
     answer(result).map(Json)

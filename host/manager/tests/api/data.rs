@@ -17,7 +17,7 @@ async fn any_json_comes_back_exactly() {
         "123456789012345678901234567890",
         "-0.0",
         "1.0",
-        "1e400",
+        "1e308",
         "0.1000000000000000055511151231257827",
         r#"{"z":1,"a":2}"#,
         r#""\u0000 é \ud83d\ude00""#,
@@ -62,6 +62,9 @@ async fn wrong_values_are_refused() {
         (r#"{"value":1,"ttl_seconds":0}"#, "ttl_seconds"),
         (r#"{"value":1,"ttl_seconds":-1}"#, "ttl_seconds"),
         (r#"{"value":1,"ttl_seconds":1.5}"#, "ttl_seconds"),
+        // No script could read them.
+        (r#"{"value":1e400}"#, "number out of range"),
+        (r#"{"value":"\ud800"}"#, "hex escape"),
     ];
     for (body, detail) in cases {
         let answer = server.call("PUT", &path).raw_json(body).send().await;
