@@ -7,7 +7,9 @@ use picloud_store::{AppRow, Store};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::ManagerConfig, error::ApiError, health::ApiMetrics, store_error::from_store};
+use crate::{
+    config::ManagerConfig, error::ApiError, health::ApiMetrics, store_error::from_store, turns::BuildTurns,
+};
 
 /// Shared by all requests; a clone is a pointer.
 #[derive(Clone)]
@@ -28,6 +30,8 @@ pub(crate) struct Parts {
     /// Held from reading limits to replacing them, so that `If-Match` compares with what is replaced. There is
     /// one manager for all nodes.
     pub(crate) limits_turn: Mutex<()>,
+    /// Whose script is compiled next.
+    pub(crate) builds: BuildTurns,
     /// How many clients may follow logs at once.
     pub(crate) followers: Arc<Semaphore>,
     /// Cancelled when the listener shuts down, so that streams end.
@@ -59,6 +63,7 @@ impl Context {
             node,
             metrics: ApiMetrics::default(),
             limits_turn: Mutex::new(()),
+            builds: BuildTurns::default(),
             followers: Arc::new(Semaphore::new(Self::MAX_FOLLOWERS)),
             shutdown: CancellationToken::new(),
         }))

@@ -61,16 +61,25 @@ pub(crate) async fn build(
         bundle: Arc::clone(bundle),
         found: Mutex::default(),
     });
-    let script = context.executor.build(name, source, libraries.clone()).await.map_err(refusal)?;
+    let turn = context.builds.take(app).await?;
+    let script = context
+        .executor
+        .build(name, source, libraries.clone())
+        .await
+        .map_err(|error| refusal(name, error))?;
+    drop(turn);
     let mut found = libraries.found();
     let imports = script.imports.iter().filter_map(|name| found.remove(name).map(|library| library.import));
     Ok(Built { imports: imports.collect(), script })
 }
 
-fn refusal(error: BuildError) -> ApiError {
+fn refusal(name: &ScriptName, error: BuildError) -> ApiError {
     match error {
-        BuildError::Script { message, position } => {
-            ApiError::new(ErrorCode::CompileError, message).at(position.as_ref())
+        BuildError::Script { message, position: Some(position) } => {
+            ApiError::new(ErrorCode::CompileError, message).at(Some(&position))
+        }
+        BuildError::Script { message, position: None } => {
+            ApiError::new(ErrorCode::CompileError, message).with("script", name)
         }
         BuildError::Host(error) => ApiError::new(error.code, error.message),
     }

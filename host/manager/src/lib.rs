@@ -25,6 +25,7 @@ mod page;
 mod precondition;
 mod store_error;
 mod token;
+mod turns;
 
 pub use config::{AppAddress, ManagerConfig};
 pub use manager::Manager;
