@@ -52,6 +52,8 @@ codes! {
     InvokeDepth = "invoke_depth_exceeded";
     /// Another invocation changed what this one had read, again and again.
     Conflict = "kv_conflict";
+    /// Its client went away before there was an answer, so that it was stopped.
+    ClientGone = "client_gone";
     /// A host call was made while the image is built.
     NotAvailableAtBuild = "not_available_at_build";
 

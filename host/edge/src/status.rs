@@ -19,6 +19,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::BadResponse => (S::BAD_GATEWAY, "The script's answer is not a valid response"),
         E::InvokeDepth => (S::BAD_GATEWAY, "Scripts invoke each other too deeply"),
         E::Conflict => (S::CONFLICT, "The data was changed by another invocation"),
+        E::ClientGone => (S::REQUEST_TIMEOUT, "The client went away"),
         E::NotAvailableAtBuild => (S::UNPROCESSABLE_ENTITY, "Not available while a script is built"),
         E::CompileError => (S::UNPROCESSABLE_ENTITY, "The script does not compile"),
         E::Invalid => (S::UNPROCESSABLE_ENTITY, "A value is not allowed"),

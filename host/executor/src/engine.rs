@@ -18,9 +18,9 @@ pub(crate) const YIELD_INTERVAL: u64 = 2_000_000;
 const WASM_STACK_BYTES: usize = 1 << 20;
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (512 << 10);
 
-/// What of a used slot is reset in place instead of being unmapped. Measured: with these, an invocation of a
-/// hot script has no page fault (docs/BENCHMARKS.md).
-const MEMORY_KEEP_RESIDENT: usize = 4 << 20;
+/// What of a used slot is reset in place instead of being unmapped, and so stays in memory for each slot. Measured:
+/// with these, an invocation of a hot script has no page fault (docs/BENCHMARKS.md).
+const MEMORY_KEEP_RESIDENT: usize = 1 << 20;
 const TABLE_KEEP_RESIDENT: usize = 1 << 20;
 const STACK_KEEP_RESIDENT: usize = 200 << 10;
 const DECOMMIT_BATCH: usize = 16;

@@ -10,10 +10,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use picloud_core::{EventKind, ExecutionId, ExecutionRecord, Logs, Outcome, RequestId, Usage};
+use picloud_core::{
+    ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, Logs, Outcome, RequestId, Usage,
+};
 use picloud_store::{HistoryBatch, Store, StoreError};
 use time::OffsetDateTime;
 use tokio::{
@@ -56,17 +58,53 @@ struct Waiting {
 }
 
 /// A finished invocation.
-pub(crate) struct Finished<'a> {
-    pub(crate) id: ExecutionId,
-    pub(crate) request_id: RequestId,
-    pub(crate) app: &'a AppEntry,
-    pub(crate) script: &'a ScriptEntry,
-    pub(crate) kind: EventKind,
-    pub(crate) started_at: OffsetDateTime,
-    pub(crate) outcome: Outcome,
-    pub(crate) status: Option<u16>,
-    pub(crate) usage: Usage,
-    pub(crate) logs: Logs,
+struct Finished<'a> {
+    id: ExecutionId,
+    request_id: RequestId,
+    app: &'a AppEntry,
+    script: &'a ScriptEntry,
+    kind: EventKind,
+    started_at: OffsetDateTime,
+    outcome: Outcome,
+    status: Option<u16>,
+    usage: Usage,
+    logs: Logs,
+}
+
+/// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that: what
+/// it used until then is not known but for the time.
+pub(crate) struct Begun<'a> {
+    history: &'a History,
+    id: ExecutionId,
+    request_id: RequestId,
+    app: &'a AppEntry,
+    script: &'a ScriptEntry,
+    kind: EventKind,
+    started_at: OffsetDateTime,
+    clock: Instant,
+    is_finished: bool,
+}
+
+impl<'a> Begun<'a> {
+    pub(crate) fn finish(mut self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
+        self.is_finished = true;
+        self.history.add(self.finished(outcome, status, usage, logs));
+    }
+
+    fn finished(&self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) -> Finished<'a> {
+        let Self { id, request_id, app, script, kind, started_at, .. } = *self;
+        Finished { id, request_id, app, script, kind, started_at, outcome, status, usage, logs }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let fault = Fault::new(ErrorCode::ClientGone, "the client went away before there was an answer");
+            let usage = Usage { duration: self.clock.elapsed(), ..Usage::default() };
+            self.history.add(self.finished(Outcome::Failed(fault), None, usage, Logs::default()));
+        }
+    }
 }
 
 impl Finished<'_> {
@@ -123,8 +161,29 @@ impl History {
         Self { waiting: Mutex::default(), wake: Notify::new(), successes_per_second, metrics }
     }
 
+    /// An invocation begins.
+    pub(crate) fn begin<'a>(
+        &'a self,
+        id: ExecutionId,
+        request_id: RequestId,
+        (app, script): (&'a AppEntry, &'a ScriptEntry),
+        kind: EventKind,
+    ) -> Begun<'a> {
+        Begun {
+            history: self,
+            id,
+            request_id,
+            app,
+            script,
+            kind,
+            started_at: OffsetDateTime::now_utc(),
+            clock: Instant::now(),
+            is_finished: false,
+        }
+    }
+
     /// Counts a finished invocation, and keeps it if it is worth keeping.
-    pub(crate) fn add(&self, finished: Finished<'_>) {
+    fn add(&self, finished: Finished<'_>) {
         let error = finished.outcome.error_code();
         self.metrics.finished(error, &finished.usage);
         let is_notable = error.is_some() || !finished.logs.lines.is_empty();

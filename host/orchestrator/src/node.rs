@@ -6,9 +6,8 @@ use picloud_core::{
     Answer, AppId, BoxFuture, DirectCall, DirectResult, ErrorCode, Event, EventKind, ExecutionId, Fault,
     Node, NodeStatus, Outcome, Usage,
 };
-use time::OffsetDateTime;
 
-use crate::{Orchestrator, history::Finished, runner::Job};
+use crate::{Orchestrator, runner::Job};
 
 impl Node for Orchestrator {
     fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
@@ -61,8 +60,8 @@ impl Orchestrator {
                 return refused(code, picloud_edge::title_of(code));
             }
         };
-        let started_at = OffsetDateTime::now_utc();
         let execution = ExecutionId::generate();
+        let begun = ingress.history.begin(execution, call.request_id, (&app, script), EventKind::Invoke);
         let limit = app.limits.response_bytes;
         let accept = |answer| match answer {
             Answer::Value(value) if value.len() as u64 > limit => {
@@ -74,21 +73,9 @@ impl Orchestrator {
         };
         let job = Job { app: &app, script, execution };
         let ran = ingress.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
-        ingress.history.add(Finished {
-            id: execution,
-            request_id: call.request_id,
-            app: &app,
-            script,
-            kind: EventKind::Invoke,
-            started_at,
-            outcome: ran
-                .outcome
-                .as_ref()
-                .map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded),
-            status: None,
-            usage: ran.usage,
-            logs: ran.logs.clone(),
-        });
+        let outcome =
+            ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded);
+        begun.finish(outcome, None, ran.usage, ran.logs.clone());
         DirectResult {
             execution: Some(execution),
             outcome: ran.outcome,

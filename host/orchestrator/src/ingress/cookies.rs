@@ -1,6 +1,8 @@
 //! Cookies ignore ports, so that the control listener's session comes to the app listener of the same host as
 //! well: it is kept from scripts, in both directions.
 
+use picloud_core::AppName;
+
 /// The names of the control plane's session cookie.
 const SESSION_NAMES: [&str; 2] = ["__Host-picloud_session", "picloud_session"];
 
@@ -18,29 +20,47 @@ pub(super) fn without_session(cookies: &str) -> Option<String> {
 pub(super) enum SetCookie {
     /// It stays as it is.
     Unchanged,
-    /// Its `Domain` is dropped: a cookie is for the host that sets it, not for its siblings, other apps.
+    /// It is for less than the script said: for the host that sets it and not for its siblings, which are other apps,
+    /// and where apps share a host for the app's own path.
     Changed(String),
     /// It sets the platform's session.
     Refused,
 }
 
-/// Checks a script's `set-cookie`.
-pub(super) fn check_set_cookie(value: &str) -> SetCookie {
+/// Checks a script's `set-cookie`; `app` is given where it shares its host with others.
+pub(super) fn check_set_cookie(value: &str, app: Option<&AppName>) -> SetCookie {
     let mut parts = value.split(';');
     let pair = parts.next().unwrap_or_default();
     if is_session(name_of(pair.trim())) {
         return SetCookie::Refused;
     }
-    let is_domain = |part: &str| name_of(part.trim()).eq_ignore_ascii_case("domain");
-    if !parts.clone().any(is_domain) {
-        return SetCookie::Unchanged;
-    }
+    let own_path = app.map(|app| format!("/@{app}"));
+    let is_kept = |part: &&str| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name.trim() {
+            name if name.eq_ignore_ascii_case("domain") => false,
+            name if name.eq_ignore_ascii_case("path") => own_path.as_ref().is_none_or(|own| {
+                value
+                    .trim()
+                    .strip_prefix(own.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }),
+            _ => true,
+        }
+    };
     let mut changed = pair.to_owned();
-    for part in parts.filter(|part| !is_domain(part)) {
+    for part in parts.filter(is_kept) {
         changed.push(';');
         changed.push_str(part);
     }
-    SetCookie::Changed(changed)
+    let has_path = changed.split(';').skip(1).any(|part| name_of(part).eq_ignore_ascii_case("path"));
+    if let Some(own) = own_path
+        && !has_path
+    {
+        changed.push_str("; Path=");
+        changed.push_str(&own);
+    }
+    if changed == value { SetCookie::Unchanged } else { SetCookie::Changed(changed) }
 }
 
 fn name_of(cookie: &str) -> &str {
@@ -66,19 +86,33 @@ mod tests {
     }
 
     #[test]
+    fn a_cookie_under_the_path_form_is_for_its_app() {
+        let app = AppName::new("demo").unwrap();
+        for value in ["a=1; Path=/@demo", "a=1; path=/@demo/admin; Secure"] {
+            assert_eq!(check_set_cookie(value, Some(&app)), SetCookie::Unchanged, "{value}");
+        }
+        for value in
+            ["a=1", "a=1; Path=/", "a=1; PATH=/@other", "a=1; path=/@demolition; Domain=x", "a=1; Path"]
+        {
+            let expected = SetCookie::Changed("a=1; Path=/@demo".into());
+            assert_eq!(check_set_cookie(value, Some(&app)), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn a_script_sets_cookies_for_its_own_host_only() {
-        assert_eq!(check_set_cookie("a=1; Path=/"), SetCookie::Unchanged);
-        assert_eq!(check_set_cookie("domain=1; Path=/"), SetCookie::Unchanged);
+        assert_eq!(check_set_cookie("a=1; Path=/", None), SetCookie::Unchanged);
+        assert_eq!(check_set_cookie("domain=1; Path=/", None), SetCookie::Unchanged);
         let cases = [
             ("a=1; Domain=example.com; Path=/", "a=1; Path=/"),
             ("a=1;DOMAIN=.example.com", "a=1"),
             ("a=1; domain ; secure", "a=1; secure"),
         ];
         for (value, expected) in cases {
-            assert_eq!(check_set_cookie(value), SetCookie::Changed(expected.to_owned()), "{value}");
+            assert_eq!(check_set_cookie(value, None), SetCookie::Changed(expected.to_owned()), "{value}");
         }
         for value in ["picloud_session=x", " __Host-picloud_session =x", "PICLOUD_SESSION=x; Path=/"] {
-            assert_eq!(check_set_cookie(value), SetCookie::Refused, "{value}");
+            assert_eq!(check_set_cookie(value, None), SetCookie::Refused, "{value}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRAILER, TRANSFER_ENCODING, UPGRADE,
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
     uri::Authority,
 };
@@ -44,6 +44,9 @@ pub(super) fn block(headers: &HeaderMap, authority: Option<&Authority>, is_proxi
         if is_hop_by_hop(name) || *name == EXPECT || (!is_proxied && is_forwarding(name)) {
             continue;
         }
+        if *name == AUTHORIZATION && is_platforms_token(value) {
+            continue;
+        }
         match std::str::from_utf8(value.as_bytes()) {
             Ok(value) if *name == COOKIE => match cookies::without_session(value) {
                 Some(rest) if rest.is_empty() => {}
@@ -57,6 +60,13 @@ pub(super) fn block(headers: &HeaderMap, authority: Option<&Authority>, is_proxi
         }
     }
     block
+}
+
+/// Whether this is a token of the management API, sent to an app by mistake: no script may learn it.
+fn is_platforms_token(value: &HeaderValue) -> bool {
+    let value = value.as_bytes().trim_ascii();
+    let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len()) else { return false };
+    scheme.eq_ignore_ascii_case(b"Bearer ") && token.trim_ascii_start().starts_with(b"pcl_")
 }
 
 fn line(block: &mut String, name: &str, value: &str) {
@@ -75,6 +85,21 @@ fn latin1_line(block: &mut String, name: &str, value: &HeaderValue) {
 /// Whether a script's answer may not set this header, because the platform does.
 pub(super) fn is_platforms(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || is_hop_by_hop(name) || name.as_str().starts_with("picloud-")
+}
+
+/// Whether a header of an answer holds for a whole origin, and so for all apps that share it.
+pub(super) fn is_of_origin(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "alt-svc"
+            | "clear-site-data"
+            | "nel"
+            | "origin-agent-cluster"
+            | "report-to"
+            | "reporting-endpoints"
+            | "service-worker-allowed"
+            | "strict-transport-security"
+    )
 }
 
 #[cfg(test)]
@@ -112,6 +137,15 @@ mod tests {
     fn http_2_has_a_host_too() {
         let authority = Authority::from_static("a.localhost");
         assert_eq!(block(&HeaderMap::new(), Some(&authority), false), "host: a.localhost\n");
+    }
+
+    #[test]
+    fn a_token_of_the_platform_stays_out() {
+        for value in [b"Bearer pcl_abc".as_slice(), b"bearer  pcl_abc"] {
+            assert_eq!(block(&headers(&[("authorization", value)]), None, false), "");
+        }
+        let own = block(&headers(&[("authorization", b"Bearer abc")]), None, false);
+        assert_eq!(own, "authorization: Bearer abc\n");
     }
 
     #[test]

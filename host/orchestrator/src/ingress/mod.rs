@@ -25,13 +25,12 @@ use picloud_core::{
     RequestId, RouteMatch,
 };
 use picloud_edge::{BodyTimes, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run};
-use time::OffsetDateTime;
 
 use crate::{
     Addressing, OrchestratorConfig,
     admission::{Admission, Permit, Refusal},
     directory::{AppEntry, Directory, ScriptEntry},
-    history::{Finished, History},
+    history::History,
     metrics::Metrics,
     runner::{Job, Runner},
 };
@@ -151,11 +150,11 @@ impl Ingress {
         origin: Origin,
     ) -> Result<Answered, Problem> {
         let _permit = self.admit(app).await.map_err(|refusal| Problem::new(refusal.code()))?;
-        let started_at = OffsetDateTime::now_utc();
         // A request is one execution, and is found in the history by either id.
         let execution = ExecutionId::from_uuid(id.as_uuid());
+        let begun = self.history.begin(execution, id, (app, script), EventKind::Http);
         let accept = |answer| match answer {
-            Answer::Http(answer) => response::validate(answer, &app.limits, origin),
+            Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
         let ran = self.runner.run(Job { app, script, execution }, event, accept).await;
@@ -164,18 +163,7 @@ impl Ingress {
             Err(fault) => (Err(of_run(&fault)), Outcome::Failed(fault)),
         };
         let status = answered.as_ref().map_or_else(Problem::http_status, Response::status);
-        self.history.add(Finished {
-            id: execution,
-            request_id: id,
-            app,
-            script,
-            kind: EventKind::Http,
-            started_at,
-            outcome,
-            status: Some(status.as_u16()),
-            usage: ran.usage,
-            logs: ran.logs,
-        });
+        begun.finish(outcome, Some(status.as_u16()), ran.usage, ran.logs);
         answered
     }
 

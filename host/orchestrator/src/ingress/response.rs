@@ -3,7 +3,8 @@
 //! Refused as `bad_response` is what cannot be sent as it is: a status that is none, header names and values
 //! that HTTP does not allow, too many or too large headers, a body over the limit, the platform's session
 //! cookie. Dropped is what the platform decides itself: hop-by-hop headers, `content-length`, `picloud-*`, and
-//! `Domain` in `set-cookie`; scripts that pass on another server's answer have them and mean no harm.
+//! `Domain` in `set-cookie`; scripts that pass on another server's answer have them and mean no harm. Where apps share
+//! an origin, so is what would concern the others: headers for the whole origin, and cookies outside of the app's path.
 
 use bytes::Bytes;
 use http::{
@@ -11,11 +12,11 @@ use http::{
     header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE},
 };
 use http_body_util::Full;
-use picloud_core::{ErrorCode, Fault, HttpResponse, Limits};
+use picloud_core::{AppName, ErrorCode, Fault, HttpResponse, Limits};
 
 use super::{
     cookies::{SetCookie, check_set_cookie},
-    headers::is_platforms,
+    headers::{is_of_origin, is_platforms},
 };
 
 /// The most bytes of all headers of an answer.
@@ -37,6 +38,7 @@ pub(super) enum Origin {
 pub(super) fn validate(
     answer: HttpResponse,
     limits: &Limits,
+    app: &AppName,
     origin: Origin,
 ) -> Result<Response<Full<Bytes>>, Fault> {
     let status = status(answer.status)?;
@@ -44,7 +46,8 @@ pub(super) fn validate(
         let (size, limit) = (answer.body.len(), limits.response_bytes);
         return Err(bad(format!("the body has {size} bytes; the limit is {limit}")));
     }
-    let mut headers = headers(answer.headers, limits)?;
+    let neighbours = (origin == Origin::Shared).then_some(app);
+    let mut headers = headers(answer.headers, limits, neighbours)?;
     let is_bodiless =
         matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
     let body = if is_bodiless { Bytes::new() } else { answer.body };
@@ -67,7 +70,8 @@ fn status(status: i64) -> Result<StatusCode, Fault> {
     allowed.ok_or_else(|| bad(format!("the status is {status}; allowed is 200 to 599")))
 }
 
-fn headers(given: Vec<(String, String)>, limits: &Limits) -> Result<HeaderMap, Fault> {
+/// `app` is given where the app has neighbours on its origin.
+fn headers(given: Vec<(String, String)>, limits: &Limits, app: Option<&AppName>) -> Result<HeaderMap, Fault> {
     if given.len() as u64 > limits.response_headers {
         let (count, limit) = (given.len(), limits.response_headers);
         return Err(bad(format!("the answer has {count} headers; the limit is {limit}")));
@@ -82,11 +86,11 @@ fn headers(given: Vec<(String, String)>, limits: &Limits) -> Result<HeaderMap, F
         let Ok(key) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(bad(format!("{name:?} cannot be the name of a header")));
         };
-        if is_platforms(&key) {
+        if is_platforms(&key) || (app.is_some() && is_of_origin(&key)) {
             continue;
         }
         let value = if key == SET_COOKIE {
-            match check_set_cookie(&value) {
+            match check_set_cookie(&value, app) {
                 SetCookie::Unchanged => value,
                 SetCookie::Changed(changed) => changed,
                 SetCookie::Refused => return Err(bad("set-cookie names the platform's own session".into())),
@@ -129,8 +133,12 @@ mod tests {
         }
     }
 
+    fn app() -> AppName {
+        AppName::new("demo").unwrap()
+    }
+
     fn check(answer: HttpResponse) -> Result<Response<Full<Bytes>>, String> {
-        validate(answer, &Limits::default(), Origin::Own).map_err(|fault| {
+        validate(answer, &Limits::default(), &app(), Origin::Own).map_err(|fault| {
             assert_eq!(fault.code, ErrorCode::BadResponse);
             fault.message
         })
@@ -185,6 +193,15 @@ mod tests {
     }
 
     #[test]
+    fn under_the_path_form_an_answer_concerns_its_own_app_only() {
+        let given =
+            answer(200, &[("clear-site-data", "*"), ("Alt-Svc", "x"), ("set-cookie", "a=1; Path=/@x")], "");
+        let response = validate(given, &Limits::default(), &app(), Origin::Shared).unwrap();
+        assert_eq!(response.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["set-cookie"]);
+        assert_eq!(response.headers()[SET_COOKIE], "a=1; Path=/@demo");
+    }
+
+    #[test]
     fn bodies_have_a_limit_a_type_and_a_time() {
         assert!(check(answer(200, &[], &"x".repeat(1024 * 1024 + 1))).unwrap_err().contains("limit is"));
         let response = check(answer(200, &[], "x")).unwrap();
@@ -200,7 +217,7 @@ mod tests {
         let policies = |content_type: &str| {
             let own = ("content-security-policy", "default-src 'self'");
             let given = answer(200, &[("content-type", content_type), own], "x");
-            let response = validate(given, &Limits::default(), Origin::Shared).unwrap();
+            let response = validate(given, &Limits::default(), &app(), Origin::Shared).unwrap();
             response.headers().get_all(CONTENT_SECURITY_POLICY).iter().count()
         };
         for page in
