@@ -76,7 +76,17 @@ async fn a_host_belongs_to_one_app() {
     assert_eq!(made.status, 201);
     let taken = post(&server, "/api/v1/apps/other/domains", &json!({ "domain": "shop.example.org" })).await;
     taken.problem("already_exists");
-    for bad in ["", "Shop.example", "a..b", "shop.example.org:80", "*.example.org", "http://x"] {
+    for bad in [
+        "",
+        "Shop.example",
+        "a..b",
+        "shop.example.org:80",
+        "*.example.org",
+        "http://x",
+        "127.0.0.1",
+        "localhost",
+        "victim.localhost",
+    ] {
         post(&server, DOMAINS, &json!({ "domain": bad })).await.problem("invalid");
     }
     assert_eq!(server.get(DOMAINS).await.items("domain"), ["shop.example.org"]);

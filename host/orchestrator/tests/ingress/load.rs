@@ -2,7 +2,8 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use picloud_core::{LimitField, Node as _};
+use picloud_core::{ErrorCode, LimitField, Node as _};
+use picloud_store::{ExecutionFilter, PageSize};
 
 use crate::platform::{Platform, soon, until};
 
@@ -54,6 +55,22 @@ async fn a_client_that_goes_away_gives_its_slot_back() {
     until(|| platform.node.status().running == 0).await;
     assert_eq!(platform.get("/hello").await.text(), "hello");
     assert!(platform.node.metrics().contains("picloud_abandoned_total 1"));
+}
+
+#[tokio::test]
+async fn a_run_whose_client_went_away_is_in_the_history() {
+    let platform = Platform::start().await;
+    let mut client = platform.client().await;
+    client.send(HOLD).await;
+    until(|| platform.scripts.holding.load(SeqCst) == 1).await;
+    drop(client);
+    until(|| platform.node.status().running == 0).await;
+    let demo = platform.demo;
+    let (store, _) = platform.finish().await;
+    let kept = store.executions(demo, &ExecutionFilter::default(), None, PageSize::default()).await.unwrap();
+    assert_eq!(kept.items.len(), 1);
+    assert_eq!(kept.items[0].outcome.error_code(), Some(ErrorCode::ClientGone));
+    assert_eq!(kept.items[0].status, None);
 }
 
 #[tokio::test]

@@ -86,7 +86,11 @@ fn a_port_in_use_is_a_plain_message() {
     let data_dir = home.path().join("data");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let environment = [("PICLOUD_DATA_DIR", data_dir.to_str().unwrap()), ("PICLOUD_APP_ADDR", &address)];
+    let environment = [
+        ("PICLOUD_DATA_DIR", data_dir.to_str().unwrap()),
+        ("PICLOUD_ADMIN_ADDR", "127.0.0.1:0"),
+        ("PICLOUD_APP_ADDR", &address),
+    ];
     let stderr = run_plain(&["serve"], &environment).failed(6);
     assert!(stderr.contains("PICLOUD_APP_ADDR") && stderr.contains(&address), "{stderr}");
 }

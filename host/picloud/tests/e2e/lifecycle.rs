@@ -24,8 +24,12 @@ fn postmaster(data_dir: &Path) -> Option<String> {
     text.lines().next().map(str::to_owned)
 }
 
+/// Whether the process runs. One that has ended stays listed until its parent, here the system's first process, has
+/// taken note.
 fn lives(pid: &str) -> bool {
-    Path::new("/proc").join(pid).exists()
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default().trim_start().chars().next();
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 #[test]
