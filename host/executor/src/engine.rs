@@ -25,9 +25,9 @@ const TABLE_KEEP_RESIDENT: usize = 1 << 20;
 const STACK_KEEP_RESIDENT: usize = 200 << 10;
 const DECOMMIT_BATCH: usize = 16;
 
-/// Core instances that one component instance has: image, allocator, main, and one to spare.
-const CORE_INSTANCES: u32 = 4;
-const TABLES: u32 = 3;
+/// Core instances that one component instance has: image, main, shim, fix-ups, and one to spare.
+const CORE_INSTANCES: u32 = 5;
+const TABLES: u32 = 4;
 const TABLE_ELEMENTS: usize = 20_000;
 
 /// How instances get their memory. A mode decides what code is generated, so each has its own compiled guest.
