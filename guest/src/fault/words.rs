@@ -51,8 +51,13 @@ fn function_not_found(signature: &str, api: &Api) -> String {
         return signature.to_owned();
     }
     let (path, types) = signature.split_once(" (").unwrap_or((signature, ")"));
-    let types: Vec<_> =
-        types.trim_end_matches(')').split(", ").filter(|name| !name.is_empty()).map(plain_type).collect();
+    let types: Vec<_> = types
+        .strip_suffix(')')
+        .unwrap_or(types)
+        .split(", ")
+        .filter(|name| !name.is_empty())
+        .map(plain_type)
+        .collect();
     let given = if types.is_empty() { "nothing".to_owned() } else { types.join(", ") };
     let Some((module, function)) = path.rsplit_once("::") else {
         if let Some(property) = path.strip_prefix("get$") {
