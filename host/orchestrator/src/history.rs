@@ -57,13 +57,29 @@ struct Waiting {
     bytes: usize,
 }
 
+/// Which invocation it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) id: ExecutionId,
+    pub(crate) request_id: RequestId,
+    pub(crate) app: &'a AppEntry,
+    pub(crate) script: &'a ScriptEntry,
+    pub(crate) kind: EventKind,
+}
+
+/// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that: what
+/// it used until then is not known but for the time.
+pub(crate) struct Begun<'a> {
+    history: &'a History,
+    run: Run<'a>,
+    started_at: OffsetDateTime,
+    clock: Instant,
+    is_finished: bool,
+}
+
 /// A finished invocation.
 struct Finished<'a> {
-    id: ExecutionId,
-    request_id: RequestId,
-    app: &'a AppEntry,
-    script: &'a ScriptEntry,
-    kind: EventKind,
+    run: Run<'a>,
     started_at: OffsetDateTime,
     outcome: Outcome,
     status: Option<u16>,
@@ -71,29 +87,15 @@ struct Finished<'a> {
     logs: Logs,
 }
 
-/// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that: what
-/// it used until then is not known but for the time.
-pub(crate) struct Begun<'a> {
-    history: &'a History,
-    id: ExecutionId,
-    request_id: RequestId,
-    app: &'a AppEntry,
-    script: &'a ScriptEntry,
-    kind: EventKind,
-    started_at: OffsetDateTime,
-    clock: Instant,
-    is_finished: bool,
-}
-
-impl<'a> Begun<'a> {
+impl Begun<'_> {
     pub(crate) fn finish(mut self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
         self.is_finished = true;
-        self.history.add(self.finished(outcome, status, usage, logs));
+        self.add(outcome, status, usage, logs);
     }
 
-    fn finished(&self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) -> Finished<'a> {
-        let Self { id, request_id, app, script, kind, started_at, .. } = *self;
-        Finished { id, request_id, app, script, kind, started_at, outcome, status, usage, logs }
+    fn add(&self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
+        let Self { run, started_at, .. } = *self;
+        self.history.add(Finished { run, started_at, outcome, status, usage, logs });
     }
 }
 
@@ -102,7 +104,7 @@ impl Drop for Begun<'_> {
         if !self.is_finished {
             let fault = Fault::new(ErrorCode::ClientGone, "the client went away before there was an answer");
             let usage = Usage { duration: self.clock.elapsed(), ..Usage::default() };
-            self.history.add(self.finished(Outcome::Failed(fault), None, usage, Logs::default()));
+            self.add(Outcome::Failed(fault), None, usage, Logs::default());
         }
     }
 }
@@ -110,12 +112,12 @@ impl Drop for Begun<'_> {
 impl Finished<'_> {
     fn record(self) -> ExecutionRecord {
         ExecutionRecord {
-            id: self.id,
-            request_id: self.request_id,
-            app: self.app.id,
-            script: self.script.name.clone(),
-            version: self.script.version,
-            kind: self.kind,
+            id: self.run.id,
+            request_id: self.run.request_id,
+            app: self.run.app.id,
+            script: self.run.script.name.clone(),
+            version: self.run.script.version,
+            kind: self.run.kind,
             started_at: self.started_at,
             outcome: self.outcome,
             status: self.status,
@@ -162,24 +164,9 @@ impl History {
     }
 
     /// An invocation begins.
-    pub(crate) fn begin<'a>(
-        &'a self,
-        id: ExecutionId,
-        request_id: RequestId,
-        (app, script): (&'a AppEntry, &'a ScriptEntry),
-        kind: EventKind,
-    ) -> Begun<'a> {
-        Begun {
-            history: self,
-            id,
-            request_id,
-            app,
-            script,
-            kind,
-            started_at: OffsetDateTime::now_utc(),
-            clock: Instant::now(),
-            is_finished: false,
-        }
+    pub(crate) fn begin<'a>(&'a self, run: Run<'a>) -> Begun<'a> {
+        let (started_at, clock) = (OffsetDateTime::now_utc(), Instant::now());
+        Begun { history: self, run, started_at, clock, is_finished: false }
     }
 
     /// Counts a finished invocation, and keeps it if it is worth keeping.
@@ -188,7 +175,8 @@ impl History {
         self.metrics.finished(error, &finished.usage);
         let is_notable = error.is_some() || !finished.logs.lines.is_empty();
         let second = finished.started_at.unix_timestamp();
-        let is_sampled = is_notable || finished.app.state.sampler.admits(second, self.successes_per_second);
+        let is_sampled =
+            is_notable || finished.run.app.state.sampler.admits(second, self.successes_per_second);
         let bytes = finished.size();
 
         let mut waiting = self.lock();
@@ -198,7 +186,7 @@ impl History {
             waiting.bytes += bytes;
             waiting.batch.keep(finished.record());
         } else {
-            let Finished { app, script, started_at, usage, .. } = &finished;
+            let Finished { run: Run { app, script, .. }, started_at, usage, .. } = &finished;
             waiting.batch.count(app.id, &script.name, *started_at, error, usage);
         }
         let is_full = waiting.batch.len() == BATCH_RECORDS;

@@ -7,7 +7,7 @@ use picloud_core::{
     Node, NodeStatus, Outcome, Usage,
 };
 
-use crate::{Orchestrator, runner::Job};
+use crate::{Orchestrator, history::Run, runner::Job};
 
 impl Node for Orchestrator {
     fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
@@ -61,7 +61,9 @@ impl Orchestrator {
             }
         };
         let execution = ExecutionId::generate();
-        let begun = ingress.history.begin(execution, call.request_id, (&app, script), EventKind::Invoke);
+        let request_id = call.request_id;
+        let run = Run { id: execution, request_id, app: &app, script, kind: EventKind::Invoke };
+        let begun = ingress.history.begin(run);
         let limit = app.limits.response_bytes;
         let accept = |answer| match answer {
             Answer::Value(value) if value.len() as u64 > limit => {

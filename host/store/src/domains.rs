@@ -1,9 +1,10 @@
 //! Hosts that belong to an app.
 
 use picloud_core::{AppId, DomainId, DomainName};
+use sqlx::PgExecutor;
 use time::OffsetDateTime;
 
-use crate::{Store, StoreError, changes::notify, text::parse};
+use crate::{Store, StoreError, apps::lock_app, changes::notify, text::parse};
 
 /// A host that an app answers for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +23,11 @@ const MAX_DOMAINS: usize = 100;
 impl Store {
     /// Gives a host to an app; [`StoreError::AlreadyExists`] if any app of the platform has it.
     pub async fn create_domain(&self, app: AppId, name: &DomainName) -> Result<Domain, StoreError> {
-        // Two at once may both be the last: a bound against mistakes, not a quota.
-        if self.domains(app).await?.len() >= MAX_DOMAINS {
+        let mut transaction = self.pool.begin().await?;
+        lock_app(&mut transaction, app).await?;
+        if all(&mut *transaction, app).await?.len() >= MAX_DOMAINS {
             return Err(StoreError::Invalid(format!("an app has at most {MAX_DOMAINS} domains")));
         }
-        let mut transaction = self.pool.begin().await?;
         let id = DomainId::generate();
         let inserted = sqlx::query_scalar!(
             "INSERT INTO domains (id, app_id, name) VALUES ($1, $2, $3) RETURNING created_at",
@@ -34,12 +35,8 @@ impl Store {
             app.as_uuid(),
             name.as_str(),
         );
-        let created_at = inserted.fetch_one(&mut *transaction).await.map_err(|error| {
-            match error.as_database_error().map(sqlx::error::DatabaseError::kind) {
-                Some(sqlx::error::ErrorKind::ForeignKeyViolation) => StoreError::foreign(error, "app"),
-                _ => StoreError::unique(error, "domain"),
-            }
-        })?;
+        let created_at = inserted.fetch_one(&mut *transaction).await;
+        let created_at = created_at.map_err(|error| StoreError::unique(error, "domain"))?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         Ok(Domain { id, name: name.clone(), created_at })
@@ -47,18 +44,7 @@ impl Store {
 
     /// The hosts of an app, by name.
     pub async fn domains(&self, app: AppId) -> Result<Vec<Domain>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT id, name, created_at FROM domains WHERE app_id = $1 ORDER BY name",
-            app.as_uuid(),
-        );
-
-        let rows = rows.fetch_all(&self.pool).await?;
-        rows.into_iter()
-            .map(|row| {
-                let id = DomainId::from_uuid(row.id);
-                Ok(Domain { id, name: parse(&row.name)?, created_at: row.created_at })
-            })
-            .collect()
+        all(&self.pool, app).await
     }
 
     /// Takes a host from an app.
@@ -73,4 +59,17 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Domain>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT id, name, created_at FROM domains WHERE app_id = $1 ORDER BY name",
+        app.as_uuid(),
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    rows.map(|row| {
+        let id = DomainId::from_uuid(row.id);
+        Ok(Domain { id, name: parse(&row.name)?, created_at: row.created_at })
+    })
+    .collect()
 }

@@ -30,7 +30,7 @@ use crate::{
     Addressing, OrchestratorConfig,
     admission::{Admission, Permit, Refusal},
     directory::{AppEntry, Directory, ScriptEntry},
-    history::History,
+    history::{History, Run},
     metrics::Metrics,
     runner::{Job, Runner},
 };
@@ -152,7 +152,8 @@ impl Ingress {
         let _permit = self.admit(app).await.map_err(|refusal| Problem::new(refusal.code()))?;
         // A request is one execution, and is found in the history by either id.
         let execution = ExecutionId::from_uuid(id.as_uuid());
-        let begun = self.history.begin(execution, id, (app, script), EventKind::Http);
+        let run = Run { id: execution, request_id: id, app, script, kind: EventKind::Http };
+        let begun = self.history.begin(run);
         let accept = |answer| match answer {
             Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),

@@ -12,6 +12,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -116,6 +117,26 @@ async fn a_silent_connection_is_ended() {
     client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/hello"))).await;
     soon(client.read_to_end()).await;
     assert_eq!(platform.get("/hello").await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_connection_that_never_asks_is_ended_as_soon_as_one_of_http_1() {
+    let platform = Platform::with(|config| config.serve.head_timeout = Duration::from_millis(200)).await;
+    // A preface that is never whole, and one that nothing follows but pings.
+    let mut client = platform.client().await;
+    client.send(&PREFACE[..16]).await;
+    soon(client.read_to_end()).await;
+
+    let mut client = connect(&platform).await;
+    soon(async {
+        loop {
+            client.try_send(frame(PING, 0, 0, &[0; 8])).await;
+            if next(&mut client).await.is_none() {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

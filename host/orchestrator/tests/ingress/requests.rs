@@ -19,6 +19,8 @@ async fn requests_that_could_be_smuggled_are_refused_and_end_the_connection() {
         "content-length: -1\r\n\r\n",
         "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
         "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         "transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
         "host: other.localhost\r\n\r\n",
         "x: a\r\n folded\r\n\r\n",

@@ -65,6 +65,21 @@ async fn a_domain_belongs_to_one_app() {
 }
 
 #[tokio::test]
+async fn an_app_has_at_most_a_hundred_domains() {
+    let (store, app) = with_app().await;
+    let domain = |number: usize| DomainName::new(format!("d{number}.example")).unwrap();
+    for number in 0..100 {
+        store.create_domain(app, &domain(number)).await.unwrap();
+    }
+    let refused = store.create_domain(app, &domain(100)).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 100")),
+        "{refused:?}"
+    );
+    assert_eq!(store.domains(app).await.unwrap().len(), 100);
+}
+
+#[tokio::test]
 async fn everything_goes_with_its_app() {
     let database = TestDatabase::create().await;
     let store = database.store().await;

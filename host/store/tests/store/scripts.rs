@@ -213,8 +213,24 @@ async fn a_bundle_is_uploaded_whole_or_not_at_all() {
     assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
     assert!(store.scripts(app, None, size(9)).await.unwrap().items.is_empty());
 
-    let put = store.put_bundle(app, &whole, Some(&[route("main")])).await.unwrap();
+    let numbered =
+        |number: usize| NewRoute { pattern: format!("/{number}").parse().unwrap(), ..route("main") };
+    let many: Vec<_> = (0..=1_000).map(numbered).collect();
+    let refused = store.put_bundle(app, &whole, Some(&many)).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 1000")),
+        "{refused:?}"
+    );
+
+    let put = store.put_bundle(app, &whole, Some(&many[..1_000])).await.unwrap();
     assert!(put.iter().all(|put| matches!(put, PutVersion::Created(_))));
+    let refused = store.put_route(app, &numbered(1_000)).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    store.put_route(app, &numbered(0)).await.unwrap();
+    assert_eq!(store.routes(app).await.unwrap().len(), 1_000);
+
+    let put = store.put_bundle(app, &whole, Some(&[route("main")])).await.unwrap();
+    assert!(put.iter().all(|put| matches!(put, PutVersion::Unchanged(_))));
     let source = store.script_source(app, &script_name("main"), None).await.unwrap().unwrap();
     assert_eq!(source.imports[&script_name("lib")], 1);
     assert_eq!(store.routes(app).await.unwrap().len(), 1);

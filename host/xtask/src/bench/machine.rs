@@ -38,7 +38,7 @@ pub(super) fn section() -> Result<Section> {
     Ok(Section {
         title: "Machine",
         text: "One run, on one machine. Everything of PiCloud is built with the profile `release`, as `cargo xtask up` \
-               does: without link-time optimisation, which a small board has no memory for."
+               does: without link-time optimisation."
             .into(),
         tables: vec![table],
         ratios: vec![],

@@ -96,8 +96,7 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
 
     heading("building");
     guest::build(root)?;
-    let profile = ["--profile", picloud::PROFILE];
-    process::run(process::cargo(root).args(["build", "--locked", "--package", "picloud"]).args(profile))?;
+    process::run(process::cargo(root).args(["build", "--locked", "--release", "--package", "picloud"]))?;
     system::ensure_postgresql()?;
     let mut sections = vec![machine::section()?];
     if wanted(Part::InProcess) {

@@ -20,9 +20,6 @@ use crate::{
 const ADMIN_PORT: u16 = 18_420;
 pub(super) const APP_PORT: u16 = 18_421;
 
-/// The profile of the server that is measured: what `cargo xtask up` builds.
-pub(super) const PROFILE: &str = "release";
-
 /// The app, by its host name. The peers do not look at it.
 pub(super) const HOST: &str = "bench.localhost";
 
@@ -31,7 +28,7 @@ const HELLO: &str = "\"hello \" + req.json.name";
 /// The server's place. The data folder lies outside of the checkout: PostgreSQL's own user must reach it.
 pub(super) fn place(bench: &Bench) -> Place {
     Place {
-        program: bench.root.join("target").join(PROFILE).join("picloud"),
+        program: bench.root.join("target/release/picloud"),
         data_dir: data_dir(),
         admin: ([127, 0, 0, 1], ADMIN_PORT).into(),
         app: ([127, 0, 0, 1], APP_PORT).into(),
