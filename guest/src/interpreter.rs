@@ -33,10 +33,13 @@ pub struct Interpreter {
 /// A script that compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
-    /// The handlers that it defines, sorted; empty where its body is the handler.
+    /// The handlers that it defines, sorted; `body` where its body is the handler; empty where nothing is, as in
+    /// a library.
     pub handlers: Vec<String>,
     /// Every library that it imports, directly or not, sorted.
     pub imports: Vec<String>,
+    /// What its author probably did not mean, in plain words.
+    pub warnings: Vec<String>,
 }
 
 impl Interpreter {
@@ -67,9 +70,9 @@ impl Interpreter {
         if compiled.uses_constants {
             constants::make_visible(&mut self.engine);
         }
-        let handlers = compiled.program.entry.handlers();
+        let (handlers, warnings) = (compiled.program.entry.handlers(), compiled.program.warnings());
         self.program = Some(compiled.program);
-        Ok(Built { handlers, imports: self.libraries.names() })
+        Ok(Built { handlers, imports: self.libraries.names(), warnings })
     }
 
     /// Handles one event with the script that was built.

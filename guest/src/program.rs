@@ -4,9 +4,14 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use rhai::{AST, Position, ScriptFuncDef, Shared, Stmt};
 
+use crate::names::closest;
+
 /// Names of the functions that handle events. Only `on_request` has events so far.
 const HANDLERS: [&str; 7] =
     ["on_request", "on_kv", "on_cron", "on_message", "on_publish", "on_email", "on_dead_letter"];
+
+/// How a script whose body handles events is reported beside those that have handlers.
+const BODY: &str = "body";
 
 /// A script ready to run, libraries included.
 pub(crate) struct Program {
@@ -68,8 +73,35 @@ impl Entry {
     pub(crate) fn handlers(&self) -> Vec<String> {
         match self {
             Self::Handlers(handlers) => handlers.iter().map(|handler| handler.name.to_owned()).collect(),
-            Self::Body | Self::Nothing => Vec::new(),
+            Self::Body => vec![BODY.to_owned()],
+            Self::Nothing => Vec::new(),
         }
+    }
+}
+
+impl Program {
+    /// What the author probably did not mean: functions that look like handlers and are none, and a script that has
+    /// nothing in it.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<_> =
+            self.ast.iter_functions().filter_map(|function| self.misspelt(function.name)).collect();
+        warnings.sort();
+        if self.ast.statements().is_empty() && self.ast.iter_functions().next().is_none() {
+            warnings.push("the script is empty: there is nothing in it to call".into());
+        }
+        warnings
+    }
+
+    fn misspelt(&self, function: &str) -> Option<String> {
+        if !function.starts_with("on") || HANDLERS.contains(&function) {
+            return None;
+        }
+        if let Some(meant) = closest(function, HANDLERS) {
+            return Some(format!("no event calls `{function}`; is `{meant}` meant?"));
+        }
+        // Beside a handler, `on_error` and its like are the script's own business.
+        let is_suspect = function.starts_with("on_") && matches!(self.entry, Entry::Nothing);
+        is_suspect.then(|| format!("no event calls `{function}`; handlers are {}", HANDLERS.join(", ")))
     }
 }
 
@@ -88,4 +120,39 @@ impl Handler {
 
 fn is_declaration(statement: &Stmt) -> bool {
     matches!(statement, Stmt::Var(..) | Stmt::Import(..) | Stmt::Export(..) | Stmt::Noop(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use rhai::Engine;
+
+    use super::*;
+
+    fn program(source: &str) -> Program {
+        let ast = Engine::new().compile(source).unwrap();
+        let entry = Entry::of(&ast).map_err(|bad| bad.message).unwrap();
+        Program { name: "s".into(), ast, entry, sources: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_handles_events_is_named() {
+        let handlers = |source| program(source).entry.handlers();
+        assert_eq!(handlers("fn on_request(req) { 1 }"), ["on_request"]);
+        assert_eq!(handlers("1 + 1"), ["body"]);
+        assert_eq!(handlers("fn area(a) { a * a }"), [""; 0]);
+        assert_eq!(handlers(""), [""; 0]);
+    }
+
+    #[test]
+    fn what_looks_like_a_handler_and_is_none_is_warned_of() {
+        let warnings = |source| program(source).warnings();
+        assert_eq!(
+            warnings("fn on_reqest(req) { 1 }"),
+            ["no event calls `on_reqest`; is `on_request` meant?"]
+        );
+        assert!(warnings("fn on_http(req) { 1 }")[0].contains("handlers are on_request, on_kv"));
+        assert_eq!(warnings("fn on_error(e) { 1 } fn on_request(req) { 1 }"), [""; 0]);
+        assert_eq!(warnings("fn area(a) { a * a }"), [""; 0]);
+        assert!(warnings("// nothing")[0].contains("empty"));
+    }
 }

@@ -45,7 +45,7 @@ impl builder::Guest for Component {
             Some(interpreter) => interpreter.build(&name, &source),
             None => Err(not_prepared()),
         });
-        built.map(|built| Built { handlers: built.handlers, imports: built.imports }).map_err(convert::fault)
+        built.map(convert::built).map_err(convert::fault)
     }
 
     fn snapshot() {

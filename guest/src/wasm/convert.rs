@@ -1,7 +1,10 @@
 //! Between the types of the bindings and the interpreter's own.
 
-use super::bindings::{exports::picloud::runtime::handler, picloud::runtime::types};
-use crate::{Answer, Event, Fault, HostError, HttpRequest};
+use super::bindings::{
+    exports::picloud::runtime::{builder, handler},
+    picloud::runtime::types,
+};
+use crate::{Answer, Built, Event, Fault, HostError, HttpRequest};
 
 pub(super) fn event(event: handler::Event) -> Event {
     match event {
@@ -28,6 +31,10 @@ pub(super) fn answer(answer: Answer) -> handler::Answer {
             body: response.body,
         }),
     }
+}
+
+pub(super) fn built(built: Built) -> builder::Built {
+    builder::Built { handlers: built.handlers, imports: built.imports, warnings: built.warnings }
 }
 
 pub(super) fn fault(fault: Fault) -> types::Fault {

@@ -87,8 +87,11 @@ pub struct BuiltScript {
     pub image: ImageKey,
     /// Every library that went in, directly or not, sorted.
     pub imports: Vec<ScriptName>,
-    /// The handlers it defines (`on_request`, ...); empty where the body itself is the handler.
+    /// What handles events: `on_request` and its like, or `body` where the script's body does; empty where nothing
+    /// does, as in a library.
     pub handlers: Vec<String>,
+    /// What its author probably did not mean, in plain words.
+    pub warnings: Vec<String>,
 }
 
 /// Why a script could not be built.

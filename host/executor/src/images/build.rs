@@ -23,6 +23,7 @@ const HOSTCALL_BYTES: usize = crate::engine::BUILD_MEMORY_BYTES as usize + (1 <<
 pub(crate) struct Made {
     pub(crate) captured: Captured,
     pub(crate) handlers: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     pub(crate) libraries: BTreeMap<ScriptName, Arc<str>>,
 }
 
@@ -67,7 +68,12 @@ pub(crate) async fn script_image(
         Ok(Ok(Ok(built))) => built,
     };
     let captured = work.captured.take().ok_or_else(|| internal("the guest did not hand over its memory"))?;
-    Ok(Made { captured, handlers: built.handlers, libraries: std::mem::take(&mut work.imported) })
+    Ok(Made {
+        captured,
+        handlers: built.handlers,
+        warnings: built.warnings,
+        libraries: std::mem::take(&mut work.imported),
+    })
 }
 
 fn store(engine: &Engine, libraries: Option<Arc<dyn Libraries>>) -> wasmtime::Result<Store<State>> {

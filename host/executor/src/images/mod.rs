@@ -140,7 +140,8 @@ impl Images {
         let sources = ScriptSources { name: name.clone(), source: source.into(), libraries: made.libraries };
         let image = ImageKey::of(&sources);
         self.keep(image, made.captured).await?;
-        Ok(BuiltScript { image, imports: sources.libraries.into_keys().collect(), handlers: made.handlers })
+        let imports = sources.libraries.into_keys().collect();
+        Ok(BuiltScript { image, imports, handlers: made.handlers, warnings: made.warnings })
     }
 
     /// The image of an interpreter that has no script yet.

@@ -40,7 +40,7 @@ impl Execute for ScriptedSandbox {
             let sources = ScriptSources { name: name.clone(), source: source.into(), libraries: found };
             let handlers =
                 if source.contains("fn on_request") { vec!["on_request".into()] } else { Vec::new() };
-            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers })
+            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings: Vec::new() })
         })
     }
 
