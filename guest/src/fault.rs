@@ -115,6 +115,13 @@ pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
         {
             format!("`{word}` is built in and cannot be defined anew")
         }
+        ParseErrorType::Reserved(word) => match words::other_language(word) {
+            Some(instead) => format!("`{word}` is no word of the language: {instead}"),
+            None => format!("`{word}` is a reserved word and cannot be a name"),
+        },
+        ParseErrorType::BadInput(LexError::MalformedChar(text)) => {
+            format!("'{text}' is not one character; text is written in double quotes: \"{text}\"")
+        }
         ParseErrorType::BadInput(LexError::UnexpectedInput(word)) if word == "try" => {
             "`try` is a statement and has no value: assign to a variable inside of it".into()
         }

@@ -16,15 +16,15 @@ type Tag = i16;
 #[cfg(not(target_pointer_width = "32"))]
 type Tag = i32;
 
-/// Marks the value of an error that comes from a host call: its code is kept if no script catches it. A script
-/// that sets the tag itself only chooses the code of its own failure.
+/// Marks the value of an error whose code is kept, such as that of a host call: if no script catches it, it is the
+/// fault's. A script that sets the tag itself only chooses the code of its own failure.
 const HOST_TAG: Tag = 0x484f;
 /// Marks the value of an error that comes from the script API.
 const API_TAG: Tag = 0x4150;
 
 /// Where a caught value came from.
 pub(crate) enum Origin {
-    /// A host call was refused.
+    /// A host call was refused, or the request is not what was asked of it.
     Host { code: String, message: String },
     /// The API was used wrongly.
     Api { message: String },
@@ -35,6 +35,12 @@ pub(crate) enum Origin {
 /// An error of the script API: a wrong argument, or data of a wrong form.
 pub(crate) fn invalid(message: impl Into<ImmutableString>) -> Raised {
     raise("invalid", &message.into(), API_TAG)
+}
+
+/// A request that is not what the script asks of it: its client's mistake, which is answered 400 unless the script
+/// catches it.
+pub(crate) fn bad_request(message: impl Into<ImmutableString>) -> Raised {
+    raise("bad_request", &message.into(), HOST_TAG)
 }
 
 /// A refused host call.

@@ -8,7 +8,7 @@ use rhai::{Dynamic, Engine, ImmutableString, Map};
 use crate::{
     Event, HttpRequest, json,
     names::closest,
-    raise::{Outcome, invalid},
+    raise::{Outcome, bad_request, invalid},
 };
 
 mod form;
@@ -169,7 +169,7 @@ fn cookies(http: &HttpRequest) -> Dynamic {
 fn body(http: &HttpRequest) -> Outcome<Dynamic> {
     match str::from_utf8(&http.body) {
         Ok(body) => Ok(text(body)),
-        Err(_) => Err(invalid("the request's body is not text in UTF-8; req.bytes has it as a blob")),
+        Err(_) => Err(bad_request("the request's body is not text in UTF-8; req.bytes has it as a blob")),
     }
 }
 
@@ -181,7 +181,9 @@ fn parsed_json(http: &HttpRequest) -> Outcome<Dynamic> {
     match json::parse_slice(&http.body) {
         Ok(value) if value.is_map() || value.is_array() => Ok(value.into_shared()),
         Ok(value) => Ok(value),
-        Err(problem) if is_json(http) => Err(invalid(format!("the request's body is not JSON: {problem}"))),
+        Err(problem) if is_json(http) => {
+            Err(bad_request(format!("the request's body is not JSON: {problem}")))
+        }
         Err(_) => Ok(Dynamic::UNIT),
     }
 }

@@ -7,7 +7,7 @@ use crate::{api::Api, names::closest};
 /// What an error means, and where possible what was probably meant.
 pub(super) fn describe(error: &Error, api: &Api) -> String {
     match error {
-        Error::ErrorVariableNotFound(name, _) => variable_not_found(name),
+        Error::ErrorVariableNotFound(name, _) => variable_not_found(name, api),
         Error::ErrorFunctionNotFound(signature, _) => function_not_found(signature, api),
         Error::ErrorModuleNotFound(name, _) => module_not_found(name, api),
         Error::ErrorMismatchDataType(expected, actual, _) if !expected.is_empty() && !actual.is_empty() => {
@@ -30,14 +30,21 @@ pub(super) fn describe(error: &Error, api: &Api) -> String {
             "a function that is called on a value uses the same value again; copy it to another variable first".into()
         }
         Error::ErrorStackOverflow(_) => "functions call each other too deeply".into(),
-        Error::ErrorDotExpr(text, _) => text.clone(),
+        Error::ErrorDotExpr(text, _) => property_not_found(text),
         other => without_position(other),
     }
 }
 
-fn variable_not_found(name: &str) -> String {
+fn variable_not_found(name: &str, api: &Api) -> String {
     if name == "event" {
         return "there is no `event` for an HTTP request; use `req`".into();
+    }
+    if let Some(first) = api.module(name).and_then(|signatures| signatures.first()) {
+        let function = name_of(first);
+        return format!("`{name}` is a module: its functions are called with `::`, as in `{name}::{function}`");
+    }
+    if let Some(instead) = other_language(name) {
+        return format!("there is no `{name}` here: {instead}");
     }
     format!(
         "there is no variable `{name}` here; a function sees its parameters and the script's top-level \
@@ -61,7 +68,7 @@ fn function_not_found(signature: &str, api: &Api) -> String {
     let given = if types.is_empty() { "nothing".to_owned() } else { types.join(", ") };
     let Some((module, function)) = path.rsplit_once("::") else {
         if let Some(property) = path.strip_prefix("get$") {
-            return format!("there is no property `{property}` here");
+            return no_property(property, types.first().copied());
         }
         let known = api.globals_named(path);
         return match (known.is_empty(), closest(path, api.global_names())) {
@@ -88,6 +95,48 @@ fn function_not_found(signature: &str, api: &Api) -> String {
         Some(meant) => format!("there is no `{path}`; is `{module}::{meant}` meant?"),
         None => format!("there is no `{path}`; `{module}` has {}", unique(names).join(", ")),
     }
+}
+
+/// Rhai's sentence names the property between `'`, and the type at its end. Any other is left as it is.
+fn property_not_found(text: &str) -> String {
+    let mut parts = text.split('\'');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("Unknown property "), Some(property), Some(_), Some(of)) => {
+            no_property(property, Some(plain_type(of)))
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn no_property(property: &str, of: Option<&str>) -> String {
+    let of = match of {
+        Some("nothing") => " of `()`, the empty value".to_owned(),
+        Some(of) => format!(" of a value of the type {of}"),
+        None => " here".to_owned(),
+    };
+    let hint = match property {
+        "length" | "size" | "count" => "; its length is `.len`",
+        _ => "",
+    };
+    format!("there is no property `{property}`{of}{hint}")
+}
+
+/// What takes the place of a word that other languages have. `None` for words that mean nothing in particular.
+pub(crate) fn other_language(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "null" | "nil" | "undefined" | "None" | "NULL" | "none" => "the empty value is `()`",
+        "True" | "False" | "TRUE" | "FALSE" => "they are written `true` and `false`",
+        "console" => "`print(text)` and `log::info(text)` write to the log",
+        "JSON" => "use `json::parse` and `json::stringify`",
+        "Math" => "numbers have methods, as in `x.floor()`",
+        "Date" => "`time::now()` has the time",
+        "function" | "def" | "func" => "functions begin with `fn`",
+        "var" => "variables begin with `let`",
+        "match" | "case" => "use `switch value { 1 => \"one\", _ => \"other\" }`",
+        "new" => "maps are written `#{ name: value }` and arrays `[1, 2]`",
+        "await" | "async" => "every call waits for its result",
+        _ => return None,
+    })
 }
 
 fn module_not_found(name: &str, api: &Api) -> String {

@@ -5,7 +5,7 @@ use rhai::{Dynamic, ImmutableString, Map};
 use super::{header, pairs};
 use crate::{
     HttpRequest,
-    raise::{Outcome, invalid},
+    raise::{Outcome, bad_request},
 };
 
 /// More parts than any form has.
@@ -42,7 +42,7 @@ pub(super) fn parse(http: &HttpRequest) -> Outcome<Form> {
             Some(boundary) if !boundary.is_empty() && boundary.len() <= 200 => {
                 multipart(&http.body, &boundary)
             }
-            _ => Err(invalid("the form has no boundary in its content type")),
+            _ => Err(bad_request("the form has no boundary in its content type")),
         },
         _ => Ok(Form(Vec::new())),
     }
@@ -52,12 +52,12 @@ fn multipart(body: &[u8], boundary: &str) -> Outcome<Form> {
     let delimiter = format!("\r\n--{boundary}");
     // The first delimiter has no line break before it.
     let Some(mut rest) = body.strip_prefix(&delimiter.as_bytes()[2..]) else {
-        return Err(invalid("the form does not start with its boundary"));
+        return Err(bad_request("the form does not start with its boundary"));
     };
     let mut fields = Vec::new();
     while !rest.starts_with(b"--") {
         if fields.len() >= MAX_PARTS {
-            return Err(invalid(format!("the form has more than {MAX_PARTS} parts")));
+            return Err(bad_request(format!("the form has more than {MAX_PARTS} parts")));
         }
         let Some(part) = rest.strip_prefix(b"\r\n") else { return Err(broken()) };
         let end = find(part, delimiter.as_bytes()).ok_or_else(broken)?;
@@ -84,7 +84,7 @@ fn field(part: &[u8]) -> Outcome<(String, Dynamic)> {
     };
     let disposition = header("content-disposition").unwrap_or_default();
     let Some(name) = parameter(&disposition, "name") else {
-        return Err(invalid("a part of the form has no name"));
+        return Err(bad_request("a part of the form has no name"));
     };
     let value = match parameter(&disposition, "filename") {
         Some(filename) => file(&name, &filename, header("content-type"), data),
@@ -145,7 +145,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 fn broken() -> crate::raise::Raised {
-    invalid("the form is broken: it ends in the middle of a part")
+    bad_request("the form is broken: it ends in the middle of a part")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! From what stopped an instance to the fault that clients see. Each way to fail has its own code.
 
-use picloud_core::{ErrorCode, Fault, HostError, SourcePosition};
+use picloud_core::{ErrorCode, Fault, HostError, Limits, SourcePosition};
 use wasmtime::Trap;
 
 use crate::bindings::picloud::runtime::types;
@@ -20,8 +20,8 @@ pub(crate) enum Stop {
 /// The longest message that leaves the sandbox.
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
-/// Why a call into the guest ended without an answer.
-pub(crate) fn from_error(error: &wasmtime::Error) -> Fault {
+/// Why a call into the guest that ran under `limits` ended without an answer.
+pub(crate) fn from_error(error: &wasmtime::Error, limits: &Limits) -> Fault {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::OutOfMemory { .. } => Fault::new(ErrorCode::OutOfMemory, stop.to_string()),
@@ -30,7 +30,9 @@ pub(crate) fn from_error(error: &wasmtime::Error) -> Fault {
         };
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Fault::new(ErrorCode::OutOfFuel, "the fuel limit is reached"),
+        Some(Trap::OutOfFuel) => {
+            Fault::new(ErrorCode::OutOfFuel, format!("the limit of {} units of fuel is reached", limits.fuel))
+        }
         // The guest's own stack lies below its data: running out of it is an access below address 0.
         Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => {
             Fault::new(ErrorCode::StackOverflow, "calls or expressions are nested too deeply")
@@ -60,8 +62,11 @@ pub(crate) fn from_guest(fault: types::Fault) -> Fault {
 }
 
 /// The wall-clock limit is reached.
-pub(crate) fn deadline() -> Fault {
-    Fault::new(ErrorCode::DeadlineExceeded, "the time limit is reached")
+pub(crate) fn deadline(limits: &Limits) -> Fault {
+    Fault::new(
+        ErrorCode::DeadlineExceeded,
+        format!("the time limit of {} ms is reached", limits.wall_ms),
+    )
 }
 
 /// A failed host call as the script sees it.
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
 
     fn code(error: impl Into<wasmtime::Error>) -> ErrorCode {
-        from_error(&error.into()).code
+        from_error(&error.into(), &Limits::default()).code
     }
 
     #[test]
@@ -95,7 +100,14 @@ mod tests {
         assert_eq!(code(Stop::HostCallBudget("too many".into())), ErrorCode::HostCallBudget);
         assert_eq!(code(wasmtime::format_err!("anything else")), ErrorCode::Internal);
         let nested = Fault::new(ErrorCode::OutOfFuel, "in a nested call");
-        assert_eq!(from_error(&Stop::Nested(nested.clone()).into()), nested);
+        assert_eq!(from_error(&Stop::Nested(nested.clone()).into(), &Limits::default()), nested);
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_told() {
+        let limits = Limits { fuel: 1_234, wall_ms: 56, ..Limits::default() };
+        assert!(from_error(&Trap::OutOfFuel.into(), &limits).message.contains("1234 units"));
+        assert!(deadline(&limits).message.contains("56 ms"));
     }
 
     #[test]

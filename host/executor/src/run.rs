@@ -30,28 +30,23 @@ pub(crate) async fn execute(
     let limits = invocation.limits;
     let shared = Arc::new(Shared::new(host, limits, started));
     let run = Run { executor, shared: Arc::clone(&shared), depth: 0 };
-    let mut fuel_left = limits.fuel;
-    let work = async {
-        let (outcome, left) = in_new_instance(run, invocation.image, invocation.event, limits.fuel).await;
-        fuel_left = left;
-        outcome
-    };
+    let work = in_new_instance(run, invocation.image, invocation.event, limits.fuel);
     // The clock is read once; a timer is only set if the run has to wait or yields.
     let outcome = match tokio::time::timeout_at(invocation.deadline.into(), work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(fault::deadline()),
+        Ok((outcome, _)) => outcome,
+        Err(_) => Err(fault::deadline(&limits)),
     };
-    complete(&shared, outcome, limits.fuel - fuel_left)
+    complete(&shared, outcome)
 }
 
-fn complete(shared: &Shared, outcome: Result<Answer, Fault>, fuel: u64) -> Completion {
+fn complete(shared: &Shared, outcome: Result<Answer, Fault>) -> Completion {
     let progress = std::mem::take(&mut *shared.progress());
     let (reads, effects) = match outcome {
         Ok(_) => progress.kv.finish(),
         Err(_) => (KvReads::default(), Effects::default()),
     };
     let usage = Usage {
-        fuel,
+        fuel: shared.limits.fuel - progress.fuel_left,
         duration: shared.started.elapsed(),
         host_calls: progress.host_calls,
         memory_bytes: progress.peak_memory,
@@ -77,13 +72,31 @@ pub(crate) async fn in_new_instance(
             Err(error) => return (Err(no_image(error)), fuel),
         },
     };
-    let mut store = Store::new(&executor.engine, State::run(run));
-    let outcome = call(&mut store, &image, event, fuel).await;
-    let left = store.get_fuel().unwrap_or(0);
-    let mut progress = shared.progress();
-    progress.peak_memory = progress.peak_memory.max(store.data().memory.peak);
-    drop(progress);
-    (outcome.unwrap_or_else(|error| Err(fault::from_error(&error))), left)
+    let mut metered = Metered { store: Store::new(&executor.engine, State::run(run)), shared };
+    let outcome = call(&mut metered.store, &image, event, fuel).await;
+    let left = metered.fuel_left();
+    (outcome.unwrap_or_else(|error| Err(fault::from_error(&error, &metered.shared.limits))), left)
+}
+
+/// A store that leaves behind what it has used, also when its run is given up in the middle of a call.
+struct Metered {
+    store: Store<State>,
+    shared: Arc<Shared>,
+}
+
+impl Metered {
+    fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        let mut progress = self.shared.progress();
+        progress.peak_memory = progress.peak_memory.max(self.store.data().memory.peak);
+        // A nested run is given what its caller has left, and so always has less.
+        progress.fuel_left = progress.fuel_left.min(self.fuel_left());
+    }
 }
 
 async fn call(
@@ -153,22 +166,24 @@ pub(crate) async fn parse_and_run(
     let limits = invocation.limits;
     let shared = Arc::new(Shared::new(host, limits, Instant::now()));
     let run = Run { executor: Arc::clone(&executor), shared: Arc::clone(&shared), depth: 0 };
-    let mut store = Store::new(&executor.engine, State::run(run));
+    let state = State::run(run);
+    let mut metered = Metered { store: Store::new(&executor.engine, state), shared: Arc::clone(&shared) };
+    let store = &mut metered.store;
     let work = async {
         store.limiter(|state| &mut state.memory);
         store.set_fuel(limits.fuel)?;
         store.fuel_async_yield_interval(Some(YIELD_INTERVAL))?;
         let image = executor.images.engine_image();
-        let instance = image.instantiate(&mut store).await?;
-        let builder = image.builder(&mut store, &instance)?;
-        if let Err(fault) = builder.call_build(&mut store, invocation.script.as_str(), source).await? {
+        let instance = image.instantiate(&mut *store).await?;
+        let builder = image.builder(&mut *store, &instance)?;
+        if let Err(fault) = builder.call_build(&mut *store, invocation.script.as_str(), source).await? {
             return Ok(Err(fault::from_guest(fault)));
         }
-        let handler = image.handler(&mut store, &instance)?;
-        let answered = handler.call_handle(&mut store, &to_guest(invocation.event)).await?;
+        let handler = image.handler(&mut *store, &instance)?;
+        let answered = handler.call_handle(&mut *store, &to_guest(invocation.event)).await?;
         Ok(answered.map(from_guest).map_err(fault::from_guest))
     };
-    let outcome = work.await.unwrap_or_else(|error: wasmtime::Error| Err(fault::from_error(&error)));
-    let left = store.get_fuel().unwrap_or(0);
-    complete(&shared, outcome, limits.fuel - left)
+    let outcome = work.await.unwrap_or_else(|error: wasmtime::Error| Err(fault::from_error(&error, &limits)));
+    drop(metered);
+    complete(&shared, outcome)
 }

@@ -60,6 +60,7 @@ pub(crate) struct Progress {
     pub(crate) host_calls: u64,
     pub(crate) host_call_bytes: u64,
     pub(crate) peak_memory: u64,
+    pub(crate) fuel_left: u64,
 }
 
 /// The making of an image.
@@ -80,7 +81,8 @@ pub(crate) struct Captured {
 
 impl Shared {
     pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, started: Instant) -> Self {
-        Self { host, limits, started, progress: Mutex::default() }
+        let progress = Progress { fuel_left: limits.fuel, ..Progress::default() };
+        Self { host, limits, started, progress: Mutex::new(progress) }
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use picloud_core::{BuildError, ErrorCode, Libraries, ScriptName, SourcePosition};
+use picloud_core::{BuildError, ErrorCode, Libraries, Limits, ScriptName, SourcePosition};
 use wasmtime::{Engine, Store};
 
 use super::{Image, internal};
@@ -99,7 +99,7 @@ fn refused(fault: crate::bindings::picloud::runtime::types::Fault) -> BuildError
 
 /// A limit of building is a fault of the script: it is too large or too deeply nested to be compiled.
 fn stopped(error: &wasmtime::Error) -> BuildError {
-    let fault = fault::from_error(error);
+    let fault = fault::from_error(error, &Limits { fuel: FUEL, ..Limits::default() });
     match fault.code {
         ErrorCode::OutOfFuel => too_much("compiling it takes too much work"),
         ErrorCode::OutOfMemory => too_much("compiling it takes too much memory"),
