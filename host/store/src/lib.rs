@@ -33,7 +33,9 @@ pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript};
 pub use domains::Domain;
 pub use error::StoreError;
-pub use history::{Execution, ExecutionFilter, HistoryBatch, LogPosition, OutcomeFilter, StoredLogLine};
+pub use history::{
+    Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
+};
 pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow};
 pub use page::{Page, PageSize};
 pub use principals::{InstanceRole, NewOwner, Principal, PrincipalKind};

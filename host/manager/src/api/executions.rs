@@ -1,7 +1,7 @@
 //! The history of an app's invocations.
 
 use axum::{Json, extract::State};
-use picloud_core::{ErrorCode, EventKind, ExecutionId, Outcome, RequestId, ScriptName};
+use picloud_core::{ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName};
 use picloud_store::{Execution, ExecutionFilter, OutcomeFilter};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
@@ -83,25 +83,21 @@ pub(crate) struct ExecutionDetail {
     logs: Vec<LogView>,
 }
 
+impl From<Fault> for ExecutionError {
+    fn from(fault: Fault) -> Self {
+        let (script, line, column, source_line) = fault.position.map_or((None, None, None, None), |at| {
+            (Some(at.script), Some(at.line), Some(at.column), Some(at.source_line))
+        });
+        Self { code: fault.code, message: fault.message, script, line, column, source_line }
+    }
+}
+
 impl From<Execution> for ExecutionView {
     fn from(execution: Execution) -> Self {
         let outcome = execution.outcome.error_code().map_or("ok", ErrorCode::as_str);
         let error = match execution.outcome {
             Outcome::Succeeded => None,
-            Outcome::Failed(fault) => {
-                let (script, line, column, source_line) =
-                    fault.position.map_or((None, None, None, None), |at| {
-                        (Some(at.script), Some(at.line), Some(at.column), Some(at.source_line))
-                    });
-                Some(ExecutionError {
-                    code: fault.code,
-                    message: fault.message,
-                    script,
-                    line,
-                    column,
-                    source_line,
-                })
-            }
+            Outcome::Failed(fault) => Some(fault.into()),
         };
         Self {
             id: execution.id,

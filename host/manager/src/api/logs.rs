@@ -1,4 +1,4 @@
-//! What an app's scripts logged: a list, or a stream of server-sent events.
+//! What an app's scripts logged, and which invocations failed: a list, or a stream of server-sent events.
 
 use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use picloud_core::{AppId, ErrorCode, ExecutionId, LogLevel, ScriptName};
-use picloud_store::{LogPosition, PageSize, StoredLogLine};
+use picloud_store::{LogContent, LogEntry, LogPosition, PageSize};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::{
@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::TargetApp,
+    api::executions::ExecutionError,
     context::Context,
     error::ApiError,
     extract::QueryOf,
@@ -35,36 +36,45 @@ const QUIET_POLLS: u32 = 15;
 /// How long one stream lasts. Its client comes back by itself, with `last-event-id`, and is authorised anew.
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// A line of a log.
+/// An entry of a log: a line that a script wrote, or that an invocation failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogView {
-    /// Its place in the app's log; lines that were stored later have greater ones.
+    /// Its place in the app's log; entries that were stored later have greater ones.
     position: i64,
-    /// The execution that wrote it.
+    /// The execution that left it.
     #[schema(value_type = uuid::Uuid)]
     execution_id: ExecutionId,
     /// The script.
     #[schema(value_type = String)]
     script: ScriptName,
-    /// `debug`, `info`, `warn` or `error`.
+    /// `debug`, `info`, `warn` or `error`; `error` where the invocation failed.
     #[schema(value_type = String)]
     level: LogLevel,
-    /// Its text.
+    /// Its text; the error's where the invocation failed.
     message: String,
-    /// When it was written.
+    /// Why the invocation failed; null for a line of the script.
+    error: Option<ExecutionError>,
+    /// When it was left.
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
 }
 
-impl From<StoredLogLine> for LogView {
-    fn from(line: StoredLogLine) -> Self {
+impl From<LogEntry> for LogView {
+    fn from(entry: LogEntry) -> Self {
+        let (level, message, error) = match entry.content {
+            LogContent::Line { level, message } => (level, message, None),
+            LogContent::Failure(fault) => {
+                (LogLevel::Error, fault.message.clone(), Some(ExecutionError::from(fault)))
+            }
+        };
         Self {
-            position: line.position.as_i64(),
-            execution_id: line.execution,
-            script: line.script,
-            level: line.level,
-            message: line.message,
-            at: line.at,
+            position: entry.position.as_i64(),
+            execution_id: entry.execution,
+            script: entry.script,
+            level,
+            message,
+            error,
+            at: entry.at,
         }
     }
 }
@@ -116,7 +126,7 @@ impl FromStr for Start {
     }
 }
 
-/// What an app's scripts logged: newest first, or after a position, or as it comes.
+/// What an app's scripts logged, and its failures: newest first, or after a position, or as it comes.
 #[utoipa::path(get, path = "/api/v1/apps/{app}/logs", tag = "history", params(LogsQuery,
     ("last-event-id" = Option<i64>, Header, description = "With `follow`: the position to go on after.")),
     responses(
@@ -171,7 +181,7 @@ async fn follow(
     } else {
         let found = context.store.logs_before(app, query.script.as_ref(), None, query.limit.size()).await;
         backlog.extend(found.map_err(from_store)?.items.into_iter().rev());
-        backlog.back().map_or_else(LogPosition::default, |line: &StoredLogLine| line.position)
+        backlog.back().map_or_else(LogPosition::default, |line: &LogEntry| line.position)
     };
     let until = Instant::now() + LONGEST;
     let follower = Follower {
@@ -193,7 +203,7 @@ struct Follower {
     app: AppId,
     script: Option<ScriptName>,
     position: LogPosition,
-    backlog: VecDeque<StoredLogLine>,
+    backlog: VecDeque<LogEntry>,
     quiet_polls: u32,
     until: Instant,
     _permit: OwnedSemaphorePermit,

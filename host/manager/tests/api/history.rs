@@ -97,6 +97,26 @@ async fn logs_are_read_back_and_on() {
     assert_eq!(rest.json()["next_cursor"], Value::Null);
 }
 
+#[tokio::test]
+async fn a_failure_is_an_entry_of_the_log() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    let failed = run(&server, &app, "b", failure(), &["about to"]).await;
+    let logs = server.get("/api/v1/apps/demo/logs").await;
+    assert_eq!(logs.items("message"), ["1", "about to"]);
+    assert_eq!(logs.items("level"), ["error", "warn"]);
+    let error = json!({
+        "code": "script_error", "message": "1", "script": "b", "line": 2, "column": 3, "source_line": "throw 1",
+    });
+    assert_eq!(logs.items("error"), [error, Value::Null]);
+    let detail = server.get(&format!("/api/v1/apps/demo/executions/{failed}")).await.json();
+    assert_eq!(detail["logs"].as_array().unwrap().len(), 1, "the error is told once");
+    let mut body = server.call("GET", "/api/v1/apps/demo/logs?follow=true").stream().await.into_body();
+    assert_eq!(events(&mut body, 2).await[1].1, "1");
+    run(&server, &app, "b", failure(), &[]).await;
+    assert_eq!(events(&mut body, 1).await[0].1, "1");
+}
+
 /// Reads a stream until it has `count` events, as (id, message).
 async fn events(body: &mut Incoming, count: usize) -> Vec<(i64, String)> {
     let mut text = String::new();

@@ -4,6 +4,7 @@ use std::io;
 
 use serde::Deserialize;
 
+use super::excerpt::Place;
 use crate::{
     exit::{Exit, Failure},
     terminal::{GUTTER, STRONG, printable},
@@ -77,13 +78,20 @@ pub(crate) struct Problem {
     title: String,
     detail: String,
     request_id: String,
-    script: Option<String>,
-    line: Option<u32>,
-    column: Option<u32>,
-    source_line: Option<String>,
+    #[serde(flatten)]
+    place: Place,
     fuel_used: Option<u64>,
     /// The lines that a failed invocation logged.
     pub(crate) logs: Vec<LogLine>,
+}
+
+/// Why an invocation failed, as the history and the log have it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RunError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    #[serde(flatten)]
+    pub(crate) place: Place,
 }
 
 /// A line of a log, in a problem or an answer.
@@ -98,7 +106,8 @@ impl Problem {
     pub(crate) fn render(&self) -> String {
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
         let mut text = STRONG.paint(printable(what));
-        if let Some(excerpt) = self.excerpt() {
+        if let Some(excerpt) = self.place.excerpt() {
+            text.push('\n');
             text.push_str(&excerpt);
         }
         let mut facts = vec![format!("code: {}", printable(&self.code))];
@@ -109,30 +118,6 @@ impl Problem {
             facts.push(format!("request: {}", printable(&self.request_id)));
         }
         format!("{text}\n{} {}", GUTTER.paint("  ="), facts.join(", "))
-    }
-
-    /// The line of source with a caret below it, as rustc shows it.
-    fn excerpt(&self) -> Option<String> {
-        let (script, line) = (self.script.as_deref()?, self.line?);
-        let column = self.column.filter(|column| *column > 0);
-        let place = column.map_or_else(|| format!("{line}"), |column| format!("{line}:{column}"));
-        let place = format!("{}.rhai:{place}", printable(script));
-        let number = line.to_string();
-        let margin = " ".repeat(number.len());
-        let mut text = format!("\n{margin}{} {place}", GUTTER.paint("-->"));
-        let source = self.source_line.as_deref().filter(|source| !source.is_empty());
-        if let Some(source) = source {
-            let bar = GUTTER.paint("|");
-            let shown = printable(source);
-            text = format!("{text}\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number));
-            if let Some(column) = column {
-                // Tabs stay tabs, so that the caret stands below its character at any tab width.
-                let before = source.chars().take(column as usize - 1);
-                let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-                text = format!("{text}\n{margin} {bar} {pad}{}", crate::terminal::ERROR.paint("^"));
-            }
-        }
-        Some(text)
     }
 
     fn exit(&self) -> Exit {

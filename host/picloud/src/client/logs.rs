@@ -1,4 +1,4 @@
-//! `picloud logs`: what scripts logged.
+//! `picloud logs`: what scripts logged, and how they failed.
 
 use std::{io::BufRead, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     AppArgs, CommonArgs,
     api::{Api, with_query},
     apps::short_time,
-    error::ClientError,
+    error::{ClientError, RunError},
     invoke::level,
     pages::Items,
     session::print_json,
@@ -41,7 +41,17 @@ struct Line {
     script: String,
     level: String,
     message: String,
+    error: Option<RunError>,
     at: String,
+}
+
+impl Line {
+    /// What the script wrote, or why it failed and where.
+    fn text(&self) -> String {
+        let Some(error) = &self.error else { return printable(&self.message) };
+        let place = error.place.short().map(|place| format!(" ({place})")).unwrap_or_default();
+        format!("{}: {}{place}", printable(&error.code), printable(&error.message))
+    }
 }
 
 /// Prints the last lines, the oldest first, and with `-f` those that come.
@@ -112,6 +122,6 @@ fn read_events(
 fn print(line: &Line) -> Result<(), ClientError> {
     let (time, script) = (short_time(&line.at), printable(&line.script));
     let place = DIM.paint(format_args!("{time} {script}"));
-    terminal::line(format_args!("{place} {} {}", level(&line.level), printable(&line.message)))?;
+    terminal::line(format_args!("{place} {} {}", level(&line.level), line.text()))?;
     Ok(())
 }

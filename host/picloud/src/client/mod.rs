@@ -7,6 +7,7 @@ mod api;
 mod apps;
 mod deploy;
 mod error;
+mod excerpt;
 mod executions;
 mod invoke;
 mod kv;
@@ -102,7 +103,7 @@ pub(crate) enum ClientCommand {
     Rollback(scripts::RollbackArgs),
     /// Run a script once and print its result
     Invoke(invoke::InvokeArgs),
-    /// Show what scripts logged, with -f as they do so
+    /// Show what scripts logged and how they failed, with -f as they do so
     Logs(logs::LogsArgs),
     /// List the history of invocations
     Executions(executions::ExecutionsArgs),

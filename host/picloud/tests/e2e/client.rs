@@ -67,7 +67,11 @@ fn the_history_and_the_logs_tell_of_failures() {
     let id = listed.lines().nth(1).unwrap().split_whitespace().last().unwrap().to_owned();
     let shown = app.cli(&["executions", &id]).ok();
     assert!(shown.contains("trouble ahead") && shown.contains("status 500"), "{shown}");
-    assert!(app.cli(&["logs"]).ok().contains("trouble ahead"));
+    let logs = app.cli(&["logs"]).ok();
+    assert!(logs.contains("warn  trouble ahead"), "{logs}");
+    assert!(logs.contains("error script_error: no (fails.rhai:1:27)"), "{logs}");
+    let json: serde_json::Value = serde_json::from_str(&app.cli(&["logs", "--json"]).ok()).unwrap();
+    assert_eq!(json["items"][0]["error"]["code"], "script_error");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The history: executions, their logs, and the daily partitions that hold both.
 
+mod logs;
 mod partitions;
 mod read;
 mod write;
 
-pub use read::{Execution, ExecutionFilter, LogPosition, OutcomeFilter, StoredLogLine};
+pub use logs::{LogContent, LogEntry, LogPosition};
+pub use read::{Execution, ExecutionFilter, OutcomeFilter};
 pub use write::HistoryBatch;

@@ -1,7 +1,7 @@
-//! Reading the history.
+//! Reading the executions.
 
 use picloud_core::{
-    AppId, ErrorCode, EventKind, ExecutionId, Fault, LogLevel, Outcome, RequestId, ScriptName,
+    AppId, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
     SourcePosition, Usage,
 };
 use sqlx::types::Json;
@@ -59,39 +59,6 @@ pub enum OutcomeFilter {
     Failed,
     /// With this error.
     Code(ErrorCode),
-}
-
-/// The place of a line in the log. Lines that are stored later have later places.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LogPosition(i64);
-
-/// A line of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLogLine {
-    /// Its place.
-    pub position: LogPosition,
-    /// The execution that wrote it.
-    pub execution: ExecutionId,
-    /// The script.
-    pub script: ScriptName,
-    /// Its level.
-    pub level: LogLevel,
-    /// Its text.
-    pub message: String,
-    /// When it was written.
-    pub at: OffsetDateTime,
-}
-
-impl LogPosition {
-    /// Wraps a position that came back from a client.
-    pub const fn from_i64(position: i64) -> Self {
-        Self(position)
-    }
-
-    /// The position as cursors hold it.
-    pub const fn as_i64(self) -> i64 {
-        self.0
-    }
 }
 
 impl OutcomeFilter {
@@ -169,64 +136,6 @@ impl Store {
         );
         row.fetch_optional(&self.pool).await?.map(Execution::try_from).transpose()
     }
-
-    /// Everything that one execution logged, in order. Its log budget bounds it.
-    pub async fn execution_logs(
-        &self,
-        app: AppId,
-        id: ExecutionId,
-    ) -> Result<Vec<StoredLogLine>, StoreError> {
-        let rows = sqlx::query_as!(
-            LogRow,
-            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
-            WHERE execution_id = $2 AND app_id = $1 ORDER BY seq",
-            app.as_uuid(),
-            id.as_uuid(),
-        );
-        rows.fetch_all(&self.pool).await?.into_iter().map(StoredLogLine::try_from).collect()
-    }
-
-    /// The lines of an app that were stored after `after`, oldest first: to follow a log.
-    pub async fn logs_after(
-        &self,
-        app: AppId,
-        script: Option<&ScriptName>,
-        after: LogPosition,
-        size: PageSize,
-    ) -> Result<Page<StoredLogLine>, StoreError> {
-        let rows = sqlx::query_as!(
-            LogRow,
-            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
-            WHERE app_id = $1 AND position > $2 AND ($3::text IS NULL OR script = $3)
-            ORDER BY position LIMIT $4",
-            app.as_uuid(),
-            after.0,
-            script.map(ScriptName::as_str),
-            size.and_one(),
-        );
-        Page::of(rows.fetch_all(&self.pool).await?, size, StoredLogLine::try_from)
-    }
-
-    /// The lines of an app that were stored before `before`, newest first: to look back.
-    pub async fn logs_before(
-        &self,
-        app: AppId,
-        script: Option<&ScriptName>,
-        before: Option<LogPosition>,
-        size: PageSize,
-    ) -> Result<Page<StoredLogLine>, StoreError> {
-        let rows = sqlx::query_as!(
-            LogRow,
-            "SELECT position, execution_id, script, level, message, logged_at FROM execution_logs
-            WHERE app_id = $1 AND position < $2 AND ($3::text IS NULL OR script = $3)
-            ORDER BY position DESC LIMIT $4",
-            app.as_uuid(),
-            before.map_or(i64::MAX, LogPosition::as_i64),
-            script.map(ScriptName::as_str),
-            size.and_one(),
-        );
-        Page::of(rows.fetch_all(&self.pool).await?, size, StoredLogLine::try_from)
-    }
 }
 
 struct Row {
@@ -253,11 +162,7 @@ impl TryFrom<Row> for Execution {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let outcome = match row.error_code {
             None => Outcome::Succeeded,
-            Some(code) => Outcome::Failed(Fault {
-                code: parse(&code)?,
-                message: row.error_message.unwrap_or_default(),
-                position: row.error_position.map(|Json(position)| position),
-            }),
+            Some(code) => Outcome::Failed(fault(&code, row.error_message, row.error_position)?),
         };
         Ok(Self {
             id: ExecutionId::from_uuid(row.id),
@@ -281,39 +186,21 @@ impl TryFrom<Row> for Execution {
     }
 }
 
+/// A failure as the table has it.
+pub(super) fn fault(
+    code: &str,
+    message: Option<String>,
+    position: Option<Json<SourcePosition>>,
+) -> Result<Fault, StoreError> {
+    Ok(Fault {
+        code: parse(code)?,
+        message: message.unwrap_or_default(),
+        position: position.map(|Json(position)| position),
+    })
+}
+
 fn event_kind(text: &str) -> Result<EventKind, StoreError> {
     let kinds = [EventKind::Http, EventKind::Invoke];
     let known = kinds.into_iter().find(|kind| kind.as_str() == text);
     known.ok_or_else(|| StoreError::Database(format!("unknown kind of event {text:?}").into()))
-}
-
-struct LogRow {
-    position: i64,
-    execution_id: uuid::Uuid,
-    script: String,
-    level: String,
-    message: String,
-    logged_at: OffsetDateTime,
-}
-
-impl TryFrom<LogRow> for StoredLogLine {
-    type Error = StoreError;
-
-    fn try_from(row: LogRow) -> Result<Self, StoreError> {
-        let level = match row.level.as_str() {
-            "debug" => LogLevel::Debug,
-            "warn" => LogLevel::Warn,
-            "error" => LogLevel::Error,
-            // The column's constraint allows no other value.
-            _ => LogLevel::Info,
-        };
-        Ok(Self {
-            position: LogPosition(row.position),
-            execution: ExecutionId::from_uuid(row.execution_id),
-            script: parse(&row.script)?,
-            level,
-            message: row.message,
-            at: row.logged_at,
-        })
-    }
 }

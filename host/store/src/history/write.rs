@@ -1,6 +1,9 @@
 //! Storing finished invocations in batches.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+};
 
 use picloud_core::{AppId, ErrorCode, ExecutionRecord, LogLevel, Outcome, ScriptName, SourcePosition, Usage};
 use sqlx::{PgConnection, types::Json};
@@ -18,6 +21,10 @@ use crate::{
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 /// What is kept of the source line that an error quotes, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
+
+/// The number of the log entry that stands for an invocation's failure: after every line, since a log budget
+/// allows far fewer. Its text is not repeated there; the execution has it.
+pub(super) const FAILURE_SEQ: i32 = i32::MAX;
 
 /// Finished invocations that are not stored yet.
 #[derive(Clone, Debug, Default)]
@@ -142,26 +149,52 @@ fn storable(position: &SourcePosition) -> SourcePosition {
     }
 }
 
+/// An entry of the log as it is stored.
+struct NewEntry<'a> {
+    record: &'a ExecutionRecord,
+    seq: i32,
+    level: LogLevel,
+    message: Cow<'a, str>,
+    at: OffsetDateTime,
+}
+
+/// What an invocation leaves in the log: its lines, and that it failed. The failure is an entry of its own, so that
+/// whoever follows the log by position sees it in its place.
+fn log_entries(record: &ExecutionRecord) -> impl Iterator<Item = NewEntry<'_>> {
+    let lines = (0..FAILURE_SEQ).zip(&record.logs.lines).map(move |(seq, line)| NewEntry {
+        record,
+        seq,
+        level: line.level,
+        message: printable(&line.message, usize::MAX),
+        at: record.started_at + line.at,
+    });
+    let failure = record.outcome.error_code().map(|_| NewEntry {
+        record,
+        seq: FAILURE_SEQ,
+        level: LogLevel::Error,
+        message: Cow::Borrowed(""),
+        at: record.started_at + record.usage.duration,
+    });
+    lines.chain(failure)
+}
+
 async fn insert_logs(connection: &mut PgConnection, records: &[&ExecutionRecord]) -> Result<(), StoreError> {
-    let lines =
-        || records.iter().flat_map(|record| record.logs.lines.iter().map(move |line| (*record, line)));
-    if lines().next().is_none() {
+    let entries: Vec<_> = records.iter().flat_map(|record| log_entries(record)).collect();
+    if entries.is_empty() {
         return Ok(());
     }
-    let numbers = records.iter().flat_map(|record| (0_i32..).take(record.logs.lines.len()));
-    let messages: Vec<_> = lines().map(|(_, line)| printable(&line.message, usize::MAX)).collect();
     let inserted = sqlx::query!(
         "INSERT INTO execution_logs (execution_id, seq, app_id, script, level, message, logged_at)
         SELECT * FROM unnest(
             $1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
         ON CONFLICT (execution_id, seq) DO NOTHING",
-        &lines().map(|(record, _)| record.id.as_uuid()).collect::<Vec<_>>(),
-        &numbers.collect::<Vec<_>>(),
-        &lines().map(|(record, _)| record.app.as_uuid()).collect::<Vec<_>>(),
-        &lines().map(|(record, _)| record.script.as_str().to_owned()).collect::<Vec<_>>(),
-        &lines().map(|(_, line)| LogLevel::as_str(line.level).to_owned()).collect::<Vec<_>>(),
-        &messages.iter().map(AsRef::as_ref).collect::<Vec<&str>>() as _,
-        &lines().map(|(record, line)| record.started_at + line.at).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.record.id.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.record.app.as_uuid()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.record.script.as_str().to_owned()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.level.as_str().to_owned()).collect::<Vec<_>>(),
+        &entries.iter().map(|entry| entry.message.as_ref()).collect::<Vec<&str>>() as _,
+        &entries.iter().map(|entry| entry.at).collect::<Vec<_>>(),
     );
     inserted.execute(connection).await?;
     Ok(())

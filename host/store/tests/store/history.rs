@@ -7,7 +7,8 @@ use picloud_core::{
     RequestId, SourcePosition, Usage,
 };
 use picloud_store::{
-    ExecutionFilter, HistoryBatch, LogPosition, OutcomeFilter, Store, StoreError, testing::TestDatabase,
+    ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter, Store, StoreError,
+    testing::TestDatabase,
 };
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -51,6 +52,14 @@ fn failure(app: AppId, script: &str, code: ErrorCode) -> ExecutionRecord {
     }
 }
 
+/// What an entry says.
+fn text(entry: &LogEntry) -> &str {
+    match &entry.content {
+        LogContent::Line { message, .. } => message,
+        LogContent::Failure(fault) => fault.code.as_str(),
+    }
+}
+
 async fn keep(store: &Store, records: impl IntoIterator<Item = ExecutionRecord>) {
     let mut batch = HistoryBatch::default();
     for record in records {
@@ -88,7 +97,7 @@ async fn an_execution_comes_back_as_it_was() {
     assert_eq!((found.kind, found.version, found.started_at), (failed.kind, 3, failed.started_at));
     assert_eq!(found.request_id, failed.request_id);
     let logs = store.execution_logs(app, failed.id).await.unwrap();
-    assert_eq!(logs.iter().map(|line| line.message.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(logs.iter().map(text).collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(logs[1].at, failed.started_at + Duration::from_millis(1));
 }
 
@@ -114,7 +123,7 @@ async fn text_that_cannot_be_stored_is_made_so() {
     assert!(fault.message.starts_with("\u{2400}é") && fault.message.len() <= 8192);
     assert_eq!(fault.position.unwrap().script, "\u{2400}");
     assert_eq!(found.usage.fuel, i64::MAX.unsigned_abs());
-    assert_eq!(store.execution_logs(app, odd.id).await.unwrap()[0].message, "a\u{2400}b");
+    assert_eq!(text(&store.execution_logs(app, odd.id).await.unwrap()[0]), "a\u{2400}b");
 }
 
 #[tokio::test]
@@ -166,7 +175,7 @@ async fn a_log_is_followed_by_position() {
     let (older, newer) = (id_days_ago(0), ExecutionId::generate());
     keep(&store, [record(app, newer)]).await;
     let first = store.logs_after(app, None, LogPosition::default(), size(1)).await.unwrap();
-    assert_eq!((first.items[0].message.as_str(), first.more), ("one", true));
+    assert_eq!((text(&first.items[0]), first.more), ("one", true));
     let second = store.logs_after(app, None, first.items[0].position, size(9)).await.unwrap();
     assert_eq!((second.items.len(), second.more), (1, false));
     // A run that began earlier and ended later comes after what was seen.
@@ -174,13 +183,33 @@ async fn a_log_is_followed_by_position() {
     let third = store.logs_after(app, None, second.items[0].position, size(9)).await.unwrap();
     assert_eq!(third.items.iter().map(|line| line.execution).collect::<Vec<_>>(), [older, older]);
     let back = store.logs_before(app, None, None, size(3)).await.unwrap();
-    assert_eq!(
-        back.items.iter().map(|line| line.message.as_str()).collect::<Vec<_>>(),
-        ["two", "one", "two"]
-    );
+    assert_eq!(back.items.iter().map(text).collect::<Vec<_>>(), ["two", "one", "two"]);
     assert!(back.more);
     let none = store.logs_before(app, Some(&script_name("other")), None, size(3)).await.unwrap();
     assert!(none.items.is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_is_in_the_log_after_the_lines_of_its_run() {
+    let (store, app) = with_app().await;
+    let position = SourcePosition {
+        script: "lib".to_owned(),
+        line: 3,
+        column: 7,
+        source_line: "throw \"no\";".to_owned(),
+    };
+    let fault = Fault { code: ErrorCode::ScriptError, message: "no".to_owned(), position: Some(position) };
+    let outcome = Outcome::Failed(fault.clone());
+    let failed = ExecutionRecord { outcome, ..record(app, ExecutionId::generate()) };
+    keep(&store, [failed.clone(), record(app, ExecutionId::generate())]).await;
+    let log = store.logs_after(app, None, LogPosition::default(), size(9)).await.unwrap().items;
+    assert_eq!(log.iter().map(text).collect::<Vec<_>>(), ["one", "two", "script_error", "one", "two"]);
+    assert_eq!(log[2].content, LogContent::Failure(fault));
+    assert_eq!(log[2].at, failed.started_at + failed.usage.duration);
+    let back = store.logs_before(app, Some(&failed.script), Some(log[3].position), size(1)).await.unwrap();
+    assert_eq!(back.items, [log[2].clone()]);
+    // The execution says itself that it failed.
+    assert_eq!(store.execution_logs(app, failed.id).await.unwrap(), log[..2]);
 }
 
 #[tokio::test]

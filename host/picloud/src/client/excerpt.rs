@@ -1,0 +1,48 @@
+//! A place in a script, as the API names it, and how it is shown.
+
+use serde::Deserialize;
+
+use crate::terminal::{ERROR, GUTTER, printable};
+
+/// A place in a script, as far as it is known.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Place {
+    script: Option<String>,
+    line: Option<u32>,
+    column: Option<u32>,
+    source_line: Option<String>,
+}
+
+impl Place {
+    /// `script.rhai:line:column`, as editors and terminals understand it.
+    pub(super) fn short(&self) -> Option<String> {
+        let (script, line) = (self.script.as_deref()?, self.line?);
+        let place = self.column().map_or_else(|| format!("{line}"), |column| format!("{line}:{column}"));
+        Some(format!("{}.rhai:{place}", printable(script)))
+    }
+
+    /// The line of source with a caret below it, as rustc shows it.
+    pub(super) fn excerpt(&self) -> Option<String> {
+        let number = self.line?.to_string();
+        let margin = " ".repeat(number.len());
+        let mut text = format!("{margin}{} {}", GUTTER.paint("-->"), self.short()?);
+        let Some(source) = self.source_line.as_deref().filter(|source| !source.is_empty()) else {
+            return Some(text);
+        };
+        let bar = GUTTER.paint("|");
+        text.push_str(&format!("\n{margin} {bar}\n{} {bar} {}", GUTTER.paint(&number), printable(source)));
+        if let Some(column) = self.column() {
+            // Tabs stay tabs, so that the caret stands below its character at any tab width.
+            let before = source.chars().take(column as usize - 1);
+            let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            text.push_str(&format!("\n{margin} {bar} {pad}{}", ERROR.paint("^")));
+        }
+        Some(text)
+    }
+
+    /// The column; the API has 0 where only the line is known.
+    fn column(&self) -> Option<u32> {
+        self.column.filter(|column| *column > 0)
+    }
+}
