@@ -10,6 +10,7 @@ mod exit;
 mod postgres;
 mod serve;
 mod terminal;
+mod units;
 
 use std::process::ExitCode;
 

@@ -7,16 +7,21 @@ use super::{
     AppArgs, CommonArgs,
     api::{Api, segment},
     apps::short_time,
-    error::{ClientError, LogLine},
+    error::{ClientError, LogLine, RunError},
+    invoke::level,
+    kv::cut,
     pages::Items,
     session::print_json,
 };
-use crate::terminal::{self, Table};
+use crate::{
+    terminal::{self, Table, printable},
+    units::{show_bytes, show_count, show_millis},
+};
 
 /// `picloud executions`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --json   (one of them, with its logs)"
+    after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --app demo --json   (one of them, with its logs)"
 )]
 pub(crate) struct ExecutionsArgs {
     /// Id of one invocation, to show all that is known of it
@@ -45,18 +50,18 @@ struct Execution {
     started_at: String,
     status: Option<u16>,
     outcome: String,
-    error: Option<ExecutionError>,
+    error: Option<RunError>,
     duration_ms: f64,
     fuel_used: u64,
+    host_calls: u64,
+    memory_bytes: u64,
+    logs_truncated: bool,
     #[serde(default)]
     logs: Vec<LogLine>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ExecutionError {
-    code: String,
-    message: String,
-}
+/// The widest error message that the table shows, in characters; the invocation's own view has all of it.
+const SHOWN_ERROR: usize = 80;
 
 /// Shows one invocation, or lists many.
 pub(super) fn run(args: &ExecutionsArgs) -> Result<(), ClientError> {
@@ -75,11 +80,13 @@ fn list(args: &ExecutionsArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&items.json());
     }
-    let mut table = Table::new(&["STARTED", "SCRIPT", "OUTCOME", "MS", "FUEL", "ID"]);
+    let mut table = Table::new(&["STARTED", "SCRIPT", "OUTCOME", "TIME", "FUEL", "MEMORY", "ID", "ERROR"]);
     for run in items.read::<Execution>(&api)? {
         let script = format!("{}@{}", run.script, run.version);
-        let (time, fuel) = (format!("{:.2}", run.duration_ms), run.fuel_used.to_string());
-        table.row([short_time(&run.started_at), script, run.outcome, time, fuel, run.id]);
+        let (time, fuel) = (show_millis(run.duration_ms), show_count(run.fuel_used));
+        let memory = show_bytes(run.memory_bytes);
+        let error = run.error.map(|error| cut(&error.message, SHOWN_ERROR)).unwrap_or_default();
+        table.row([short_time(&run.started_at), script, run.outcome, time, fuel, memory, run.id, error]);
     }
     table.print("no invocations yet")?;
     Ok(())
@@ -94,16 +101,28 @@ fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
     }
     let run: Execution = api.read(&answer)?;
     let status = run.status.map(|status| format!(", status {status}")).unwrap_or_default();
-    terminal::line(format_args!("{}@{}, {}{status}", run.script, run.version, run.kind))?;
-    terminal::line(format_args!("started   {}", short_time(&run.started_at)))?;
-    terminal::line(format_args!("duration  {:.2} ms", run.duration_ms))?;
-    terminal::line(format_args!("fuel      {}", run.fuel_used))?;
+    terminal::line(format_args!(
+        "{}@{}, {}{status}",
+        printable(&run.script),
+        run.version,
+        printable(&run.kind)
+    ))?;
+    terminal::line(format_args!("started     {}", short_time(&run.started_at)))?;
+    terminal::line(format_args!("duration    {}", show_millis(run.duration_ms)))?;
+    terminal::line(format_args!("fuel        {}", show_count(run.fuel_used)))?;
+    terminal::line(format_args!("memory      {}", show_bytes(run.memory_bytes)))?;
+    terminal::line(format_args!("host calls  {}", show_count(run.host_calls)))?;
     if let Some(error) = &run.error {
-        terminal::line(format_args!("error     {}: {}", error.code, terminal::printable(&error.message)))?;
+        terminal::line(format_args!("error       {}: {}", printable(&error.code), printable(&error.message)))?;
+        if let Some(excerpt) = error.place.excerpt() {
+            terminal::line(excerpt)?;
+        }
     }
     for line in &run.logs {
-        let (level, text) = (super::invoke::level(&line.level), terminal::printable(&line.message));
-        terminal::line(format_args!("{level} {text}"))?;
+        terminal::line(format_args!("{} {}", level(&line.level), printable(&line.message)))?;
+    }
+    if run.logs_truncated {
+        terminal::note("the log is cut here: its budget (the limit log_bytes) was used up");
     }
     Ok(())
 }

@@ -161,14 +161,15 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
     let mut table = Table::new(&["KEY", "VERSION", "EXPIRES", "VALUE"]);
     for entry in items.read::<Entry>(&api)? {
         let expires = entry.expires_at.as_deref().map(short_time).unwrap_or_default();
-        table.row([entry.key, entry.version.to_string(), expires, cut(entry.value.get())]);
+        table.row([entry.key, entry.version.to_string(), expires, cut(entry.value.get(), SHOWN_VALUE)]);
     }
     table.print("no such keys")?;
     Ok(())
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_VALUE) {
+/// At most `most` characters of a text, and a sign that there were more.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

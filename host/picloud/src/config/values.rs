@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use picloud_core::DomainName;
 
 use super::{DomainNameOrIp, HostNames, Networks};
+use crate::units;
 
 /// A list as one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +85,7 @@ pub(super) fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, Strin
 /// A size within bounds: a number of bytes, or of KiB, MiB or GiB.
 pub(super) fn bytes(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
     move |text| {
-        let text = text.trim();
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let unit: Option<u64> = match text[digits.len()..].trim() {
-            "" => Some(1),
-            "KiB" => Some(1 << 10),
-            "MiB" => Some(1 << 20),
-            "GiB" => Some(1 << 30),
-            _ => None,
-        };
-        let size = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-        size.filter(|size| (least..=most).contains(size)).ok_or_else(|| {
+        units::parse_bytes(text).filter(|size| (least..=most).contains(size)).ok_or_else(|| {
             format!("allowed is a number of bytes from {least} to {most}, also with KiB, MiB or GiB: 64MiB")
         })
     }

@@ -64,9 +64,16 @@ fn the_history_and_the_logs_tell_of_failures() {
         .map(|_| app.cli(&["executions", "--failed"]).ok())
         .find(|text| text.contains("script_error"));
     let listed = listed.expect("the failure is in the history");
-    let id = listed.lines().nth(1).unwrap().split_whitespace().last().unwrap().to_owned();
+    let row = listed.lines().nth(1).unwrap();
+    assert!(row.ends_with("  no"), "the message is in the list: {row}");
+    let id = row.split_whitespace().rev().nth(1).unwrap().to_owned();
     let shown = app.cli(&["executions", &id]).ok();
     assert!(shown.contains("trouble ahead") && shown.contains("status 500"), "{shown}");
+    assert!(shown.contains("memory      ") && shown.contains(" MiB"), "{shown}");
+    assert!(shown.contains("--> fails.rhai:1:27"), "{shown}");
+    let caret = shown.lines().find(|line| line.ends_with('^')).expect(&shown);
+    let source = shown.lines().find(|line| line.starts_with("1 | ")).unwrap();
+    assert_eq!(caret.find('^'), source.find("throw"), "{shown}");
     let logs = app.cli(&["logs"]).ok();
     assert!(logs.contains("warn  trouble ahead"), "{logs}");
     assert!(logs.contains("error script_error: no (fails.rhai:1:27)"), "{logs}");
