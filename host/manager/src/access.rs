@@ -1,7 +1,7 @@
 //! Who may call what: the caller of a request, and what an endpoint asks of it.
 
 use axum::{
-    extract::{FromRequestParts, RawPathParams, Request, State},
+    extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams, Request, State},
     http::{HeaderMap, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -87,6 +87,19 @@ impl FromRequestParts<Context> for TargetApp {
     }
 }
 
+/// `None` where there is no such app: for what may make it.
+impl OptionalFromRequestParts<Context> for TargetApp {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Option<Self>, ApiError> {
+        match <Self as FromRequestParts<Context>>::from_request_parts(parts, context).await {
+            Ok(app) => Ok(Some(app)),
+            Err(error) if error.code() == ErrorCode::AppNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Result<Secret, ApiError> {
     let missing = "send a token: authorization: Bearer pcl_...";
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
@@ -109,7 +122,8 @@ pub(crate) async fn require(State(access): State<Access>, request: Request, next
     }
 }
 
-fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), ApiError> {
+/// Whether a caller has what `access` asks; also for what only a part of a call needs.
+pub(crate) fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), ApiError> {
     if access == Access::Open {
         return Ok(());
     }

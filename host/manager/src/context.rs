@@ -88,6 +88,6 @@ impl Context {
     }
 }
 
-fn app_not_found(name: &AppName) -> ApiError {
+pub(crate) fn app_not_found(name: &AppName) -> ApiError {
     ApiError::new(ErrorCode::AppNotFound, format!("there is no app {name}"))
 }

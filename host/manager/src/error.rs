@@ -61,7 +61,6 @@ impl ApiError {
     }
 
     /// The code.
-    #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {
         self.0.code()
     }

@@ -25,7 +25,11 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[number.len()..].trim();
-    let unit = if unit.is_empty() { Some(1) } else { units.iter().find(|(name, _)| *name == unit).map(|(_, unit)| *unit) };
+    let unit = if unit.is_empty() {
+        Some(1)
+    } else {
+        units.iter().find(|(name, _)| *name == unit).map(|(_, unit)| *unit)
+    };
     let digits: String = number.chars().filter(|c| *c != '_').collect();
     digits.parse::<u64>().ok()?.checked_mul(unit?)
 }
@@ -81,6 +85,9 @@ mod tests {
         let shown = [0, 1023, 1 << 10, 1 << 20, (1 << 20) * 3 / 2, 1 << 40].map(show_bytes);
         assert_eq!(shown, ["0 bytes", "1023 bytes", "1 KiB", "1 MiB", "1.5 MiB", "1,024 GiB"]);
         assert_eq!([0.254, 999.0, 1500.0].map(show_millis), ["0.25 ms", "999.00 ms", "1.50 s"]);
-        assert_eq!([0, 999, 1000, 12_628, 500_000_000].map(show_count), ["0", "999", "1,000", "12,628", "500,000,000"]);
+        assert_eq!(
+            [0, 999, 1000, 12_628, 500_000_000].map(show_count),
+            ["0", "999", "1,000", "12,628", "500,000,000"]
+        );
     }
 }

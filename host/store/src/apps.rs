@@ -28,13 +28,7 @@ impl Store {
     pub async fn create_app(&self, name: &AppName) -> Result<AppRow, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let id = AppId::generate();
-        let inserted = sqlx::query_scalar!(
-            "INSERT INTO apps (id, name) VALUES ($1, $2) RETURNING created_at",
-            id.as_uuid(),
-            name.as_str(),
-        );
-        let created_at =
-            inserted.fetch_one(&mut *transaction).await.map_err(|error| StoreError::unique(error, "app"))?;
+        let created_at = insert_app(&mut transaction, id, name).await?;
         notify(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(AppRow { id, name: name.clone(), limits: LimitsPatch::default(), created_at })
@@ -97,27 +91,50 @@ impl Store {
     /// Replaces the limits that `patch` names, and answers all that the app sets. Whether they are at or under
     /// the ceiling is checked by the caller.
     pub async fn patch_limits(&self, id: AppId, patch: &LimitsPatch) -> Result<LimitsPatch, StoreError> {
-        let patched = || LimitField::ALL.iter().filter_map(|field| Some((*field, patch.get(*field)?)));
-        let names: Vec<String> = patched().map(|(field, _)| field.as_str().to_owned()).collect();
-        let values: Vec<i64> = patched().map(|(_, value)| bigint(value)).collect();
-
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, id).await?;
-        let replaced = sqlx::query!(
-            "INSERT INTO app_limits (app_id, name, value)
-            SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS patch (name, value)
-            ON CONFLICT (app_id, name) DO UPDATE SET value = excluded.value",
-            id.as_uuid(),
-            &names,
-            &values,
-        );
-        replaced.execute(&mut *transaction).await?;
+        replace_limits(&mut transaction, id, patch).await?;
         let rows = sqlx::query!("SELECT name, value FROM app_limits WHERE app_id = $1", id.as_uuid());
         let rows = rows.fetch_all(&mut *transaction).await?;
         notify(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(limits(rows.into_iter().map(|row| (row.name, row.value))))
     }
+}
+
+/// Makes an app, within a transaction.
+pub(crate) async fn insert_app(
+    connection: &mut PgConnection,
+    id: AppId,
+    name: &AppName,
+) -> Result<OffsetDateTime, StoreError> {
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO apps (id, name) VALUES ($1, $2) RETURNING created_at",
+        id.as_uuid(),
+        name.as_str(),
+    );
+    inserted.fetch_one(connection).await.map_err(|error| StoreError::unique(error, "app"))
+}
+
+/// Replaces the limits that `patch` names, under the app's lock.
+pub(crate) async fn replace_limits(
+    connection: &mut PgConnection,
+    id: AppId,
+    patch: &LimitsPatch,
+) -> Result<(), StoreError> {
+    let patched = || LimitField::ALL.iter().filter_map(|field| Some((*field, patch.get(*field)?)));
+    let names: Vec<String> = patched().map(|(field, _)| field.as_str().to_owned()).collect();
+    let values: Vec<i64> = patched().map(|(_, value)| bigint(value)).collect();
+    let replaced = sqlx::query!(
+        "INSERT INTO app_limits (app_id, name, value)
+        SELECT $1, name, value FROM unnest($2::text[], $3::bigint[]) AS patch (name, value)
+        ON CONFLICT (app_id, name) DO UPDATE SET value = excluded.value",
+        id.as_uuid(),
+        &names,
+        &values,
+    );
+    replaced.execute(connection).await?;
+    Ok(())
 }
 
 /// Keeps others from changing what hangs on the app (routes that must not overlap, the app itself) until the

@@ -1,4 +1,4 @@
-//! Deploying many scripts at once.
+//! Deploying many scripts at once, with the routes to them and the limits of their app.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -6,28 +6,30 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use picloud_core::{ErrorCode, ScriptName};
-use picloud_store::{BundleVersion, NewRoute, NewVersion, PutVersion};
+use picloud_core::{App, AppId, AppName, ErrorCode, LimitsPatch, Scope, ScriptName};
+use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
 };
-use utoipa::ToSchema;
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    access::{Caller, TargetApp},
+    access::{Access, Caller, TargetApp, allowed},
     api::{
+        limits::LimitsChange,
         routes::RouteRequest,
         scripts::{ScriptUrls, ScriptView},
     },
-    context::Context,
+    context::{Context, app_not_found},
     deploy::{self, Built, Import},
     error::ApiError,
-    extract::read_json,
+    extract::{PathNames, QueryOf, read_json},
     store_error::from_store,
 };
 
-/// The most that a bundle has, in bytes of JSON.
+/// The most that a bundle has, in bytes of JSON; more where the ceiling allows a source that would not fit.
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The most scripts of a bundle.
 const BUNDLE_SCRIPTS: usize = 500;
@@ -42,11 +44,27 @@ pub(crate) struct Bundle {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     /// All routes of the app; those it has now and are not named are removed. They stay if this is left out.
     routes: Option<Vec<RouteRequest>>,
+    /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
+    #[schema(value_type = Option<LimitsChange>)]
+    limits: Option<LimitsPatch>,
+}
+
+/// What to do where there is no such app.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BundleQuery {
+    /// Whether to make the app if it is missing, which needs the scope `instance:admin` as well. If the bundle is
+    /// refused, no app is made.
+    #[serde(default)]
+    create_app: bool,
 }
 
 /// What a deployment did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BundleAnswer {
+    /// Whether the app was made for it.
+    app_created: bool,
     /// The scripts of the bundle, by name.
     scripts: Vec<BundledScript>,
 }
@@ -61,6 +79,9 @@ pub(crate) struct BundledScript {
     created: bool,
     /// Whether nothing had to be done for it.
     unchanged: bool,
+    /// Scripts that import it and keep the version they were built with until they are deployed again.
+    #[schema(value_type = Vec<String>)]
+    imported_by: Vec<ScriptName>,
 }
 
 /// Names may not be given twice: which of the two sources is meant cannot be known.
@@ -94,21 +115,66 @@ fn scripts<'de, D: Deserializer<'de>>(
     deserializer.deserialize_map(Scripts).map(Arc::new)
 }
 
-/// Deploys many scripts at once: all of them, or none where one does not compile.
+/// Deploys many scripts at once, with routes and limits: all of it, or nothing where a part of it is refused.
 ///
 /// An `import` finds a script of the bundle first, and then one of the app.
-#[utoipa::path(put, path = "/api/v1/apps/{app}/bundle", tag = "scripts", request_body = Bundle,
+#[utoipa::path(put, path = "/api/v1/apps/{app}/bundle", tag = "scripts", params(BundleQuery), request_body = Bundle,
     responses((status = 200, description = "The scripts as they are now", body = BundleAnswer)))]
 pub(crate) async fn deploy_bundle(
     State(context): State<Context>,
     caller: Caller,
-    TargetApp(app): TargetApp,
+    PathNames(name): PathNames<AppName>,
+    found: Option<TargetApp>,
+    QueryOf(query): QueryOf<BundleQuery>,
     request: Request,
 ) -> Result<Json<BundleAnswer>, ApiError> {
+    let is_new = found.is_none();
+    let app = match found {
+        Some(TargetApp(app)) => app,
+        None if query.create_app => new_app(&context, &caller, name)?,
+        None => return Err(app_not_found(&name)),
+    };
     let (parts, body) = request.into_parts();
-    let bundle: Bundle = read_json(&parts.headers, body, BUNDLE_BYTES).await?;
-    let most = app.limits.source_bytes;
-    for (name, source) in bundle.scripts.iter() {
+    let ceiling = &context.config.ceiling;
+    let most_bytes = BUNDLE_BYTES.max(ceiling.limits().source_bytes.saturating_mul(2));
+    let bundle: Bundle = read_json(&parts.headers, body, most_bytes).await?;
+    let limits = bundle.limits.unwrap_or_default();
+    if bundle.limits.is_some() {
+        allowed(Access::App(Scope::AppAdmin), Some(&caller))?;
+        ceiling.check(&limits)?;
+    }
+    check_sizes(&bundle.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
+    let versions = build(&context, &caller, app.id, &bundle.scripts).await?;
+    let routes: Option<Vec<NewRoute>> =
+        bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect());
+    let target = if is_new { BundleTarget::NewApp(app.id, &app.name) } else { BundleTarget::App(app.id) };
+    let deployed = picloud_store::Bundle { scripts: &versions, routes: routes.as_deref(), limits };
+    let turn = context.limits_turn.lock().await;
+    let put = context.store.put_bundle(target, deployed).await.map_err(from_store)?;
+    drop(turn);
+    context.app_changed(app.id).await;
+    Ok(Json(BundleAnswer { app_created: is_new, scripts: bundled(&context, &app, put).await? }))
+}
+
+/// An app that is stored with its bundle, if the caller may make one. Made before it, it would have to be removed
+/// again after a refusal, when somebody may have begun to use it; and whoever is cut off in between would leave it.
+fn new_app(context: &Context, caller: &Caller, name: AppName) -> Result<App, ApiError> {
+    allowed(Access::Instance(Scope::InstanceAdmin), Some(caller)).map_err(|_| {
+        let detail =
+            format!("there is no app {name}, and to make it the token needs the scope instance:admin");
+        ApiError::new(ErrorCode::Forbidden, detail).with("scope", Scope::InstanceAdmin.as_str())
+    })?;
+    let limits = LimitsPatch::default();
+    Ok(context.in_force(AppRow {
+        id: AppId::generate(),
+        name,
+        limits,
+        created_at: OffsetDateTime::now_utc(),
+    }))
+}
+
+fn check_sizes(scripts: &BTreeMap<ScriptName, Arc<str>>, most: u64) -> Result<(), ApiError> {
+    for (name, source) in scripts {
         if source.len() as u64 > most {
             let detail =
                 format!("script {name} has {} bytes; this app's limit source_bytes is {most}", source.len());
@@ -117,21 +183,24 @@ pub(crate) async fn deploy_bundle(
                 .with("limit", most));
         }
     }
-    let mut versions = Vec::with_capacity(bundle.scripts.len());
-    for (name, source) in bundle.scripts.iter() {
-        let built = deploy::build(&context, app.id, name, source, &bundle.scripts).await?;
-        versions.push(version(name, source, built, &caller));
+    Ok(())
+}
+
+/// Compiles every script; libraries come before those that import them.
+async fn build(
+    context: &Context,
+    caller: &Caller,
+    app: AppId,
+    scripts: &Arc<BTreeMap<ScriptName, Arc<str>>>,
+) -> Result<Vec<BundleVersion>, ApiError> {
+    let mut versions = Vec::with_capacity(scripts.len());
+    for (name, source) in scripts.iter() {
+        let built = deploy::build(context, app, name, source, scripts).await?;
+        versions.push(version(name, source, built, caller));
     }
     // A script's imports are all of its libraries, directly or not: a library has fewer than who imports it.
     versions.sort_by_key(|version| version.bundled_imports.len());
-    let routes: Option<Vec<NewRoute>> =
-        bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect());
-    let put = context.store.put_bundle(app.id, &versions, routes.as_deref()).await.map_err(from_store)?;
-    context.app_changed(app.id).await;
-    let urls = ScriptUrls::load(&context, &app).await?;
-    let mut scripts: Vec<BundledScript> = put.iter().map(|put| bundled(put, &urls)).collect();
-    scripts.sort_by(|a, b| a.script.name().cmp(b.script.name()));
-    Ok(Json(BundleAnswer { scripts }))
+    Ok(versions)
 }
 
 fn version(name: &ScriptName, source: &Arc<str>, built: Built, caller: &Caller) -> BundleVersion {
@@ -149,11 +218,20 @@ fn version(name: &ScriptName, source: &Arc<str>, built: Built, caller: &Caller) 
     }
 }
 
-fn bundled(put: &PutVersion, urls: &ScriptUrls<'_>) -> BundledScript {
-    let script = put.script();
-    BundledScript {
-        script: ScriptView::of(script, urls.of(&script.name)),
-        created: matches!(put, PutVersion::Created(_)),
-        unchanged: matches!(put, PutVersion::Unchanged(_)),
-    }
+/// The scripts of a bundle as they are now, by name.
+async fn bundled(context: &Context, app: &App, put: Vec<PutVersion>) -> Result<Vec<BundledScript>, ApiError> {
+    let urls = ScriptUrls::load(context, app).await?;
+    let names: Vec<ScriptName> = put.iter().map(|put| put.script().name.clone()).collect();
+    let mut importers = context.store.outdated_importers(app.id, &names).await.map_err(from_store)?;
+    let mut scripts: Vec<_> = put
+        .iter()
+        .map(|put| BundledScript {
+            script: ScriptView::of(put.script(), urls.of(&put.script().name)),
+            created: matches!(put, PutVersion::Created(_)),
+            unchanged: matches!(put, PutVersion::Unchanged(_)),
+            imported_by: importers.remove(&put.script().name).unwrap_or_default(),
+        })
+        .collect();
+    scripts.sort_by(|a, b| a.script.name().cmp(b.script.name()));
+    Ok(scripts)
 }

@@ -1,5 +1,6 @@
 //! Scripts, their versions, and bundles.
 
+use picloud_core::Scope;
 use serde_json::{Value, json};
 
 use crate::support::Server;
@@ -180,6 +181,53 @@ async fn a_bundle_is_deployed_whole_or_not_at_all() {
     assert_eq!(server.get("/api/v1/apps/demo/routes").await.items("path"), ["/a"], "left out, they stay");
     put(&json!({ "scripts": {}, "routes": [] })).send().await;
     assert!(server.get("/api/v1/apps/demo/routes").await.items("path").is_empty());
+}
+
+#[tokio::test]
+async fn limits_come_with_their_bundle_or_not_at_all() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    let put = |bundle: &Value| server.call("PUT", "/api/v1/apps/demo/bundle").json(bundle);
+    let limit = async |name: &str| server.get("/api/v1/apps/demo/limits").await.json()[name].clone();
+    let broken = json!({ "scripts": { "a": "!no" }, "limits": { "wall_ms": 500 } });
+    put(&broken).send().await.problem("compile_error");
+    let unrouted = json!({
+        "scripts": { "a": "1" }, "limits": { "wall_ms": 500 }, "routes": [{ "path": "/x", "script": "none" }],
+    });
+    put(&unrouted).send().await.problem("script_not_found");
+    assert_eq!(limit("wall_ms").await, 10_000, "nothing of a refused bundle is taken");
+    put(&json!({ "scripts": {}, "limits": { "fuel": 1_u64 << 50 } })).send().await.problem("above_ceiling");
+
+    let long = " ".repeat(300 * 1024) + "1";
+    put(&json!({ "scripts": { "a": long } })).send().await.problem("too_large");
+    let longer = json!({ "scripts": { "a": long }, "limits": { "source_bytes": 512 * 1024 } });
+    assert_eq!(put(&longer).send().await.status, 200, "the new limit holds for the bundle itself");
+    let shorter = json!({ "scripts": { "a": long }, "limits": { "source_bytes": 1024 } });
+    put(&shorter).send().await.problem("too_large");
+    assert_eq!(limit("source_bytes").await, 512 * 1024);
+
+    let writer = server.token(&[Scope::ScriptWrite], Some(&app)).await;
+    put(&json!({ "scripts": {} })).token(&writer).send().await.json();
+    let refused = put(&longer).token(&writer).send().await;
+    assert_eq!(refused.problem("forbidden")["scope"], "app:admin");
+}
+
+#[tokio::test]
+async fn an_app_is_made_with_its_bundle_or_not_at_all() {
+    let server = Server::start().await;
+    let put = |bundle: &Value| server.call("PUT", "/api/v1/apps/fresh/bundle?create_app=true").json(bundle);
+    put(&json!({ "scripts": { "a": "!no" } })).send().await.problem("compile_error");
+    server.get("/api/v1/apps/fresh").await.problem("app_not_found");
+    let bundle = json!({ "scripts": { "a": "1" }, "limits": { "wall_ms": 500 } });
+    server.call("PUT", "/api/v1/apps/fresh/bundle").json(&bundle).send().await.problem("app_not_found");
+    let writer = server.token(&[Scope::ScriptWrite, Scope::AppAdmin], None).await;
+    assert_eq!(put(&bundle).token(&writer).send().await.problem("forbidden")["scope"], "instance:admin");
+
+    let made = put(&bundle).send().await;
+    assert_eq!(made.status, 200, "{made:?}");
+    assert_eq!(made.json()["app_created"], true);
+    assert_eq!(server.get("/api/v1/apps/fresh").await.json()["limits"]["wall_ms"], 500);
+    assert_eq!(put(&bundle).token(&writer).send().await.json()["app_created"], false);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use futures_util::future::join_all;
 use picloud_core::{DirectCall, ErrorCode, LimitField, Node as _, RequestId, ScriptName};
-use picloud_store::{ExecutionFilter, PageSize};
+use picloud_store::{ExecutionFilter, LogContent, LogEntry, PageSize};
 use time::OffsetDateTime;
 
 use crate::{
@@ -82,7 +82,11 @@ async fn the_history_keeps_failures_and_a_sample_and_counts_everything() {
     let kept = &kept.items[0];
     assert_eq!(Some(kept.id.to_string().as_str()), failed.header("picloud-request-id"));
     let logs = store.execution_logs(demo, kept.id).await.unwrap();
-    assert_eq!(logs[0].message, "about to fail");
+    let said = |entry: &LogEntry| match &entry.content {
+        LogContent::Line { message, .. } => message.clone(),
+        LogContent::Failure(fault) => fault.code.to_string(),
+    };
+    assert_eq!(logs.iter().map(said).collect::<Vec<_>>(), ["about to fail"]);
 
     let hour = Duration::from_hours(1);
     let usage = store.usage(demo, started - hour, started + hour).await.unwrap();

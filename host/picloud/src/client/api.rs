@@ -45,8 +45,6 @@ pub(super) enum Payload<'a> {
     Json(&'a Value),
     /// JSON text as it is.
     JsonText(&'a str),
-    /// The source of a script.
-    Source(&'a str),
 }
 
 impl Api {
@@ -138,15 +136,14 @@ impl Api {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let (kind, body) = match payload {
-            Payload::None => (None, String::new()),
-            Payload::Json(value) => (Some("application/json"), value.to_string()),
-            Payload::JsonText(text) => (Some("application/json"), text.to_owned()),
-            Payload::Source(text) => (Some("application/rhai"), text.to_owned()),
+        let body = match payload {
+            Payload::None => None,
+            Payload::Json(value) => Some(value.to_string()),
+            Payload::JsonText(text) => Some(text.to_owned()),
         };
-        let sent = match kind {
-            Some(kind) => {
-                let request = request.header("content-type", kind).body(body);
+        let sent = match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json").body(body);
                 let request = request.map_err(|error| ClientError::Input(error.to_string()))?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(limit).build())
             }

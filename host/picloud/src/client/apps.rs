@@ -91,18 +91,13 @@ pub(super) fn run(command: AppCommand) -> Result<(), ClientError> {
 
 fn create(args: &NamedArgs) -> Result<(), ClientError> {
     let api = Api::connect(&args.common.connection)?;
-    let answer = make(&api, &args.name)?;
+    let answer = api.call(Method::POST, "/api/v1/apps", Payload::Json(&json!({ "name": args.name })))?;
     if args.common.json {
         return print_json(&answer);
     }
     let app: App = api.read(&answer)?;
     terminal::line(format_args!("made the app {} at {}", app.name, app.url))?;
     Ok(())
-}
-
-/// Makes an app.
-pub(super) fn make(api: &Api, name: &AppName) -> Result<String, ClientError> {
-    api.call(Method::POST, "/api/v1/apps", Payload::Json(&json!({ "name": name })))
 }
 
 fn list(args: &CommonArgs) -> Result<(), ClientError> {
@@ -149,19 +144,13 @@ fn limits(args: &LimitsArgs) -> Result<(), ClientError> {
     } else {
         let mut patch = LimitsPatch::default();
         args.set.iter().for_each(|(field, value)| patch.set(*field, *value));
-        set_limits(&api, &args.name, &patch)?
+        let patch = serde_json::to_value(patch).map_err(|error| ClientError::Input(error.to_string()))?;
+        api.call(Method::PUT, &path, Payload::Json(&patch))?
     };
     if args.common.json {
         return print_json(&answer);
     }
     print_limits(&api.read(&answer)?)
-}
-
-/// Sets limits of an app; answers all of them.
-pub(super) fn set_limits(api: &Api, app: &AppName, patch: &LimitsPatch) -> Result<String, ClientError> {
-    let path = app_path(app, "/limits");
-    let patch = serde_json::to_value(patch).map_err(|error| ClientError::Input(error.to_string()))?;
-    api.call(Method::PUT, &path, Payload::Json(&patch))
 }
 
 fn print_limits(limits: &Map<String, Value>) -> Result<(), ClientError> {

@@ -1,16 +1,19 @@
 //! `picloud deploy`: a script or a folder of scripts.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use picloud_core::{AppName, ScriptName};
+use picloud_core::{AppName, LimitsPatch, ScriptName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
 use super::{
     AppArgs, CommonArgs,
-    api::{Api, Payload, segment},
-    app_path, apps,
+    api::{Api, Payload},
+    app_path,
     error::ClientError,
     project::{BundleRoute, Manifest, Project, read_source, script_name},
     session::print_json,
@@ -21,7 +24,7 @@ use crate::terminal::{self, GOOD};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its
-own, as in api/users), and all of them are deployed at once or not at all. Its picloud.toml, if there is one,
+own, as in api/users), and all of it is deployed at once or not at all. Its picloud.toml, if there is one,
 looks like this:
 
   name = \"demo\"                 # the app
@@ -50,12 +53,15 @@ pub(crate) struct DeployArgs {
     common: CommonArgs,
 }
 
+/// What the API takes as a bundle.
 #[derive(Debug, Serialize)]
-struct Bundle<'a> {
-    scripts: &'a std::collections::BTreeMap<ScriptName, String>,
+struct Bundle {
+    scripts: BTreeMap<ScriptName, String>,
     /// All routes of the app, where the folder has a manifest to say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     routes: Option<Vec<BundleRoute>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsPatch>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,21 +70,34 @@ struct Deployed {
     version: i32,
     url: String,
     unchanged: bool,
-    #[serde(default)]
     imported_by: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct BundleAnswer {
+    app_created: bool,
     scripts: Vec<Deployed>,
 }
 
-/// Deploys what the path names.
+/// Deploys what the path names: one call, which also makes the app where it is missing, so that a refusal leaves
+/// nothing behind.
 pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
-    if args.path.is_dir() { deploy_folder(args) } else { deploy_file(args) }
+    let (app, bundle) = if args.path.is_dir() { folder(args)? } else { file(args)? };
+    let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
+    let api = Api::connect(&args.common.connection)?;
+    let path = app_path(&app, "/bundle?create_app=true");
+    let answer = api.call(Method::PUT, &path, Payload::JsonText(&bundle))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let answer: BundleAnswer = api.read(&answer)?;
+    if answer.app_created {
+        terminal::note(format_args!("made the app {app}"));
+    }
+    report(&answer.scripts)
 }
 
-fn deploy_file(args: &DeployArgs) -> Result<(), ClientError> {
+fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
     if args.path.extension().is_none_or(|extension| extension != "rhai") && args.name.is_none() {
         let problem = format!(
             "{} is neither a folder nor a .rhai file; --name says what to call it",
@@ -97,14 +116,7 @@ fn deploy_file(args: &DeployArgs) -> Result<(), ClientError> {
         Some(app) => app.clone(),
         None => app_beside(&args.path)?.map_or_else(|| args.app.name(), Ok)?,
     };
-    let api = Api::connect(&args.common.connection)?;
-    let path = app_path(&app, &format!("/scripts/{}", segment(name.as_str())));
-    let put = || api.call(Method::PUT, &path, Payload::Source(&source));
-    let answer = making_the_app(&api, &app, put)?;
-    if args.common.json {
-        return print_json(&answer);
-    }
-    report(&[api.read(&answer)?])
+    Ok((app, Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None }))
 }
 
 /// The app of the manifest that stands beside a script.
@@ -113,7 +125,7 @@ fn app_beside(script: &Path) -> Result<Option<AppName>, ClientError> {
     Ok(Manifest::read(folder)?.and_then(|manifest| manifest.name))
 }
 
-fn deploy_folder(args: &DeployArgs) -> Result<(), ClientError> {
+fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
     if args.name.is_some() {
         return Err(ClientError::Input(
             "--name is for a single script; those of a folder are named by their files".into(),
@@ -126,35 +138,7 @@ fn deploy_folder(args: &DeployArgs) -> Result<(), ClientError> {
         (None, None) => args.app.name()?,
     };
     let routes = has_manifest.then(|| project.routes()).transpose()?;
-    let bundle = serde_json::to_string(&Bundle { scripts: &project.scripts, routes });
-    let bundle = bundle.map_err(|error| ClientError::Input(error.to_string()))?;
-    let api = Api::connect(&args.common.connection)?;
-    if let Some(limits) = &project.manifest.limits {
-        // First of all, since one of them says how long a source may be.
-        making_the_app(&api, &app, || apps::set_limits(&api, &app, limits))?;
-    }
-    let put = || api.call(Method::PUT, &app_path(&app, "/bundle"), Payload::JsonText(&bundle));
-    let answer = making_the_app(&api, &app, put)?;
-    if args.common.json {
-        return print_json(&answer);
-    }
-    report(&api.read::<BundleAnswer>(&answer)?.scripts)
-}
-
-/// Makes a call about an app; if there is no such app, makes the app and calls again.
-fn making_the_app(
-    api: &Api,
-    app: &AppName,
-    call: impl Fn() -> Result<String, ClientError>,
-) -> Result<String, ClientError> {
-    match call() {
-        Err(ClientError::Problem(problem)) if problem.code == "app_not_found" => {
-            apps::make(api, app)?;
-            terminal::note(format_args!("made the app {app}"));
-            call()
-        }
-        other => other,
-    }
+    Ok((app, Bundle { scripts: project.scripts, routes, limits: project.manifest.limits }))
 }
 
 fn report(scripts: &[Deployed]) -> Result<(), ClientError> {

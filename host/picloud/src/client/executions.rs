@@ -113,7 +113,11 @@ fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
     terminal::line(format_args!("memory      {}", show_bytes(run.memory_bytes)))?;
     terminal::line(format_args!("host calls  {}", show_count(run.host_calls)))?;
     if let Some(error) = &run.error {
-        terminal::line(format_args!("error       {}: {}", printable(&error.code), printable(&error.message)))?;
+        terminal::line(format_args!(
+            "error       {}: {}",
+            printable(&error.code),
+            printable(&error.message)
+        ))?;
         if let Some(excerpt) = error.place.excerpt() {
             terminal::line(excerpt)?;
         }

@@ -86,6 +86,30 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_refused_deployment_leaves_neither_an_app_nor_limits() {
+    let server = shared();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("picloud.toml", "name = 'refused'\n[limits]\nwall_ms = 2000\n");
+    write("a.rhai", "let = 1");
+    server.cli(&["deploy", path]).failed(1);
+    server.cli(&["app", "show", "refused"]).failed(4);
+    let file = folder.path().join("a.rhai");
+    server.cli(&["deploy", file.to_str().unwrap(), "--app", "refused"]).failed(1);
+    server.cli(&["app", "show", "refused"]).failed(4);
+
+    write("a.rhai", "1");
+    server.cli(&["deploy", path]).ok();
+    let wall = || server.cli(&["app", "limits", "refused", "--json"]).ok();
+    assert!(wall().contains("\"wall_ms\":2000"), "{}", wall());
+    write("picloud.toml", "name = 'refused'\n[limits]\nwall_ms = 3000\n");
+    write("b.rhai", "let = 1");
+    server.cli(&["deploy", path]).failed(1);
+    assert!(wall().contains("\"wall_ms\":2000"), "{}", wall());
+}
+
+#[test]
 fn mistakes_are_named_before_anything_is_sent() {
     let server = shared();
     let folder = tempfile::tempdir().unwrap();

@@ -98,8 +98,13 @@ impl Store {
         after: LogPosition,
         size: PageSize,
     ) -> Result<Page<LogEntry>, StoreError> {
-        let rows =
-            entries!("position > $2 AND ($3::text IS NULL OR script = $3) ORDER BY position", app, after.0, script, size);
+        let rows = entries!(
+            "position > $2 AND ($3::text IS NULL OR script = $3) ORDER BY position",
+            app,
+            after.0,
+            script,
+            size
+        );
         Page::of(rows.fetch_all(&self.pool).await?, size, LogEntry::try_from)
     }
 

@@ -1,8 +1,7 @@
 //! Reading the executions.
 
 use picloud_core::{
-    AppId, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
-    SourcePosition, Usage,
+    AppId, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName, SourcePosition, Usage,
 };
 use sqlx::types::Json;
 use time::OffsetDateTime;

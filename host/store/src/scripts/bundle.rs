@@ -1,11 +1,16 @@
-//! Uploading many scripts, and the routes to them, at once.
+//! Uploading many scripts, with the routes to them and the limits of their app, at once.
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, ScriptName, ScriptVersionId};
+use picloud_core::{AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
 
 use super::put::{NewVersion, PutVersion, VersionCondition, put};
-use crate::{NewRoute, Store, StoreError, apps::lock_app, changes::notify, routes::replace_routes};
+use crate::{
+    NewRoute, Store, StoreError,
+    apps::{insert_app, lock_app, replace_limits},
+    changes::notify,
+    routes::replace_routes,
+};
 
 /// A version of a bundle.
 #[derive(Clone, Debug)]
@@ -16,22 +21,51 @@ pub struct BundleVersion {
     pub bundled_imports: Vec<ScriptName>,
 }
 
+/// The app that a bundle is for.
+#[derive(Clone, Copy, Debug)]
+pub enum BundleTarget<'a> {
+    /// One that is there.
+    App(AppId),
+    /// One that is made with the bundle, and not without it.
+    NewApp(AppId, &'a AppName),
+}
+
+/// What is deployed at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bundle<'a> {
+    /// The scripts.
+    pub scripts: &'a [BundleVersion],
+    /// All routes of the app; those it has stay if this is `None`.
+    pub routes: Option<&'a [NewRoute]>,
+    /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
+    pub limits: LimitsPatch,
+}
+
 impl Store {
-    /// Uploads all of `bundle`, as [`Store::put_version`] does one, or nothing of it. If `routes` are given
-    /// they become all routes of the app.
+    /// Deploys all of `bundle`, its scripts as [`Store::put_version`] does one, or nothing of it.
     ///
-    /// [`StoreError::NotFound`] if a route leads to a script that neither the bundle nor the app has.
+    /// [`StoreError::NotFound`] if a route leads to a script that neither the bundle nor the app has;
+    /// [`StoreError::AlreadyExists`] if the app is to be made and is there.
     pub async fn put_bundle(
         &self,
-        app: AppId,
-        bundle: &[BundleVersion],
-        routes: Option<&[NewRoute]>,
+        target: BundleTarget<'_>,
+        bundle: Bundle<'_>,
     ) -> Result<Vec<PutVersion>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        lock_app(&mut transaction, app).await?;
+        let app = match target {
+            BundleTarget::App(app) => {
+                lock_app(&mut transaction, app).await?;
+                app
+            }
+            BundleTarget::NewApp(app, name) => {
+                insert_app(&mut transaction, app, name).await?;
+                app
+            }
+        };
+        replace_limits(&mut transaction, app, &bundle.limits).await?;
         let mut versions: BTreeMap<&ScriptName, ScriptVersionId> = BTreeMap::new();
-        let mut kinds = Vec::with_capacity(bundle.len());
-        for BundleVersion { version, bundled_imports } in bundle {
+        let mut kinds = Vec::with_capacity(bundle.scripts.len());
+        for BundleVersion { version, bundled_imports } in bundle.scripts {
             let mut pinned = version.clone();
             for import in bundled_imports {
                 let library = versions.get(import).ok_or_else(|| {
@@ -43,7 +77,7 @@ impl Store {
             versions.insert(&version.name, put.version);
             kinds.push((&version.name, put.kind));
         }
-        if let Some(routes) = routes {
+        if let Some(routes) = bundle.routes {
             replace_routes(&mut transaction, app, routes).await?;
         }
         notify(&mut transaction, app).await?;

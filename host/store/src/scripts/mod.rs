@@ -5,6 +5,8 @@ mod put;
 mod sources;
 mod versions;
 
+use std::collections::BTreeMap;
+
 use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash};
 use time::OffsetDateTime;
 
@@ -15,7 +17,7 @@ use crate::{
     text::{digest, parse},
 };
 
-pub use bundle::BundleVersion;
+pub use bundle::{Bundle, BundleTarget, BundleVersion};
 pub use put::{NewVersion, PutVersion, VersionCondition};
 pub use sources::{LibrarySource, ScriptSource};
 pub use versions::Activation;
@@ -89,21 +91,29 @@ impl Store {
         row.fetch_optional(&self.pool).await?.map(Script::try_from).transpose()
     }
 
-    /// The scripts that import `name` in any of their versions, by name.
-    pub async fn importers_of(&self, app: AppId, name: &ScriptName) -> Result<Vec<ScriptName>, StoreError> {
-        let names = sqlx::query_scalar!(
-            "SELECT DISTINCT importer.name
+    /// Of each of `names`, the scripts whose active version was built with another version of it than the one that
+    /// is active now. Those without such scripts are left out.
+    pub async fn outdated_importers(
+        &self,
+        app: AppId,
+        names: &[ScriptName],
+    ) -> Result<BTreeMap<ScriptName, Vec<ScriptName>>, StoreError> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let rows = sqlx::query!(
+            "SELECT DISTINCT library.name AS library, importer.name AS importer
             FROM scripts library
-            JOIN script_versions lv ON lv.script_id = library.id
-            JOIN script_imports i ON i.library_version_id = lv.id
-            JOIN script_versions v ON v.id = i.version_id
-            JOIN scripts importer ON importer.id = v.script_id
-            WHERE library.app_id = $1 AND library.name = $2 AND importer.id <> library.id
-            ORDER BY importer.name",
+            JOIN script_versions v ON v.script_id = library.id AND v.id <> library.active_version_id
+            JOIN script_imports i ON i.library_version_id = v.id
+            JOIN scripts importer ON importer.active_version_id = i.version_id
+            WHERE library.app_id = $1 AND library.name = ANY ($2) ORDER BY 1, 2",
             app.as_uuid(),
-            name.as_str(),
+            &names,
         );
-        names.fetch_all(&self.pool).await?.iter().map(|name| parse(name)).collect()
+        let mut importers: BTreeMap<ScriptName, Vec<ScriptName>> = BTreeMap::new();
+        for row in rows.fetch_all(&self.pool).await? {
+            importers.entry(parse(&row.library)?).or_default().push(parse(&row.importer)?);
+        }
+        Ok(importers)
     }
 
     /// Removes a script with all its versions. [`StoreError::InUse`] while a route leads to it or a version of

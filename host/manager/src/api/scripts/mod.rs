@@ -137,7 +137,8 @@ pub(crate) async fn put_script(
         PutVersion::Updated(_) => (StatusCode::OK, false),
         PutVersion::Unchanged(_) => (StatusCode::OK, true),
     };
-    let imported_by = context.store.importers_of(app.id, &name).await.map_err(from_store)?;
+    let importers = context.store.outdated_importers(app.id, std::slice::from_ref(&name)).await;
+    let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
     let url = ScriptUrls::load(&context, &app).await?.of(&name);
     let headers = [tag(put.script()).header(), location(&app, &name)];
     let script = ScriptView::of(put.script(), url);
