@@ -15,7 +15,7 @@ use super::{
     api::{Api, Payload},
     app_path,
     error::ClientError,
-    project::{BundleRoute, Manifest, Project, read_source, script_name},
+    project::{AppFolder, BundleRoute, Project, read_source, script_name},
     session::print_json,
 };
 use crate::terminal::{self, GOOD};
@@ -24,7 +24,8 @@ use crate::terminal::{self, GOOD};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its
-own, as in api/users), and all of it is deployed at once or not at all. Its picloud.toml, if there is one,
+own, as in api/users), and all of it is deployed at once or not at all. A file or a folder inside of it is named
+in the same way: picloud.toml is looked for upwards, up to the root of a git repository. That file, if there is one,
 looks like this:
 
   name = \"demo\"                 # the app
@@ -44,7 +45,7 @@ pub(crate) struct DeployArgs {
     /// A .rhai file, or a folder of them
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// The script's name [default: the file's]
+    /// The script's name [default: the file's path in the app's folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -106,23 +107,21 @@ fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         return Err(ClientError::Input(problem));
     }
     let source = read_source(&args.path)?;
+    let folder = args.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let app_folder = AppFolder::find(folder.unwrap_or(Path::new(".")))?.unwrap_or_default();
     let name = match &args.name {
         Some(name) => {
             ScriptName::new(name.as_str()).map_err(|error| ClientError::Input(error.to_string()))?
         }
-        None => script_name(&[], &args.path)?,
+        None => script_name(&app_folder.below, &args.path)?,
     };
-    let app = match &args.app.app {
-        Some(app) => app.clone(),
-        None => app_beside(&args.path)?.map_or_else(|| args.app.name(), Ok)?,
-    };
+    let app = app(args, app_folder.manifest.name)?;
     Ok((app, Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None }))
 }
 
-/// The app of the manifest that stands beside a script.
-fn app_beside(script: &Path) -> Result<Option<AppName>, ClientError> {
-    let folder = script.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(Manifest::read(folder)?.and_then(|manifest| manifest.name))
+/// The app: of the flag or variable, of the folder that is deployed, or of the one that the command runs in.
+fn app(args: &DeployArgs, deployed: Option<AppName>) -> Result<AppName, ClientError> {
+    args.app.app.clone().or(deployed).map_or_else(|| args.app.name(), Ok)
 }
 
 fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
@@ -131,14 +130,13 @@ fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
             "--name is for a single script; those of a folder are named by their files".into(),
         ));
     }
-    let has_manifest = Manifest::read(&args.path)?.is_some();
-    let project = Project::read(&args.path)?;
-    let app = match (&args.app.app, &project.manifest.name) {
-        (Some(app), _) | (None, Some(app)) => app.clone(),
-        (None, None) => args.app.name()?,
-    };
-    let routes = has_manifest.then(|| project.routes()).transpose()?;
-    Ok((app, Bundle { scripts: project.scripts, routes, limits: project.manifest.limits }))
+    let app_folder = AppFolder::find(&args.path)?;
+    // Routes and limits belong to the whole: a subfolder brings its scripts only.
+    let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
+    let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
+    let routes = is_whole.then(|| project.routes()).transpose()?;
+    let limits = project.manifest.limits.filter(|_| is_whole);
+    Ok((app(args, project.manifest.name)?, Bundle { scripts: project.scripts, routes, limits }))
 }
 
 fn report(scripts: &[Deployed]) -> Result<(), ClientError> {

@@ -27,7 +27,7 @@ use clap::{Args, Subcommand};
 use picloud_core::AppName;
 
 pub(crate) use self::session::{Readiness, readiness};
-use self::{api::segment, error::ClientError, project::Manifest};
+use self::{api::segment, error::ClientError, project::AppFolder};
 use crate::{
     config::{DataDirArgs, parse_address, reachable},
     exit::Failure,
@@ -70,7 +70,7 @@ pub(crate) struct CommonArgs {
 /// The app that a command is about.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AppArgs {
-    /// The app [default: `name` in ./picloud.toml]
+    /// The app [default: `name` in the picloud.toml of this folder or one above it]
     #[arg(long, short, env = "PICLOUD_APP", value_name = "NAME", value_parser = app_name)]
     app: Option<AppName>,
 }
@@ -150,15 +150,16 @@ impl ConnectionArgs {
 }
 
 impl AppArgs {
-    /// The app: of the flag or variable, else of the manifest in the current folder.
+    /// The app: of the flag or variable, else of the app's folder that the command runs in.
     fn name(&self) -> Result<AppName, ClientError> {
         if let Some(name) = &self.app {
             return Ok(name.clone());
         }
-        let manifest = Manifest::read(Path::new("."))?;
-        manifest.and_then(|manifest| manifest.name).ok_or_else(|| {
+        let folder = AppFolder::find(Path::new("."))?;
+        folder.and_then(|folder| folder.manifest.name).ok_or_else(|| {
             ClientError::Input(
-                "which app? name it with --app or PICLOUD_APP, or run this in a folder with a picloud.toml"
+                "which app? name it with --app or PICLOUD_APP, or run this in a folder whose picloud.toml has \
+                 a name"
                     .into(),
             )
         })

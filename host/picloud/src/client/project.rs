@@ -53,6 +53,14 @@ pub(super) struct BundleRoute {
     pub(super) script: ScriptName,
 }
 
+/// The folder of an app: the one with its manifest, found from a place in it.
+#[derive(Debug, Default)]
+pub(super) struct AppFolder {
+    pub(super) manifest: Manifest,
+    /// The folders from it down to the place that was asked for.
+    pub(super) below: Vec<String>,
+}
+
 /// A folder, read.
 #[derive(Debug)]
 pub(super) struct Project {
@@ -75,6 +83,25 @@ impl Manifest {
     }
 }
 
+impl AppFolder {
+    /// The app's folder that `folder` is or is in. The search ends at the root of a git repository, so that a
+    /// manifest of something around it is not taken for its own.
+    pub(super) fn find(folder: &Path) -> Result<Option<Self>, ClientError> {
+        let folder = fs::canonicalize(folder).map_err(file_error(folder))?;
+        for candidate in folder.ancestors() {
+            if let Some(manifest) = Manifest::read(candidate)? {
+                let below = folder.strip_prefix(candidate).unwrap_or(Path::new(""));
+                let below = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+                return Ok(Some(Self { manifest, below }));
+            }
+            if candidate.join(".git").exists() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl ManifestRoute {
     /// The route as the API takes it, checked here so that an error names the file.
     fn checked(&self) -> Result<BundleRoute, String> {
@@ -87,11 +114,11 @@ impl ManifestRoute {
 }
 
 impl Project {
-    /// Reads a folder. Names that start with a dot, and folders without scripts, are left out.
-    pub(super) fn read(folder: &Path) -> Result<Self, ClientError> {
-        let manifest = Manifest::read(folder)?.unwrap_or_default();
+    /// Reads the scripts of a folder. Names that start with a dot, and folders without scripts, are left out.
+    pub(super) fn read(folder: &Path, app_folder: AppFolder) -> Result<Self, ClientError> {
+        let AppFolder { manifest, mut below } = app_folder;
         let mut scripts = BTreeMap::new();
-        collect(folder, &mut Vec::new(), &mut scripts)?;
+        collect(folder, &mut below, &mut scripts)?;
         if scripts.is_empty() {
             return Err(ClientError::Input(format!("{} has no *.rhai files", folder.display())));
         }
@@ -190,6 +217,32 @@ mod tests {
         temp
     }
 
+    fn read(folder: &Path) -> Result<Project, ClientError> {
+        Project::read(folder, AppFolder::find(folder)?.unwrap_or_default())
+    }
+
+    #[test]
+    fn a_manifest_is_looked_for_upwards_but_not_beyond_a_repository() {
+        let temp = folder(&[
+            (MANIFEST, "name = 'outer'"),
+            ("lib/deep/x.rhai", "1"),
+            ("repository/.git/config", ""),
+            ("repository/lib/y.rhai", "2"),
+            ("repository/app/picloud.toml", "name = 'inner'"),
+            ("repository/app/lib/z.rhai", "3"),
+        ]);
+        let find = |path: &str| {
+            let found = AppFolder::find(&temp.path().join(path)).unwrap();
+            found.map(|found| (found.manifest.name.unwrap().to_string(), found.below.join("/")))
+        };
+        assert_eq!(find("lib/deep"), Some(("outer".to_owned(), "lib/deep".to_owned())));
+        assert_eq!(find(""), Some(("outer".to_owned(), String::new())));
+        assert_eq!(find("repository/lib"), None);
+        assert_eq!(find("repository/app/lib"), Some(("inner".to_owned(), "lib".to_owned())));
+        let part = read(&temp.path().join("lib/deep")).unwrap();
+        assert_eq!(part.scripts.keys().map(ScriptName::as_str).collect::<Vec<_>>(), ["lib/deep/x"]);
+    }
+
     #[test]
     fn subfolders_give_names_with_slashes() {
         let temp = folder(&[
@@ -199,7 +252,7 @@ mod tests {
             (".git/x.rhai", "3"),
             ("notes.txt", "4"),
         ]);
-        let project = Project::read(temp.path()).unwrap();
+        let project = read(temp.path()).unwrap();
         let names: Vec<_> = project.scripts.keys().map(ScriptName::as_str).collect();
         assert_eq!(names, ["api/users", "hello"]);
         let routes = project.routes().unwrap();
@@ -210,7 +263,7 @@ mod tests {
     fn mistakes_name_the_file_and_what_is_allowed() {
         let refused = |files: &[(&str, &str)]| {
             let temp = folder(files);
-            Project::read(temp.path()).and_then(|project| project.routes()).unwrap_err().to_string()
+            read(temp.path()).and_then(|project| project.routes()).unwrap_err().to_string()
         };
         assert!(refused(&[("a.txt", "")]).contains("no *.rhai files"));
         assert!(refused(&[("a b.rhai", "")]).contains("allowed are"));

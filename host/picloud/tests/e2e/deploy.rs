@@ -110,6 +110,23 @@ fn a_refused_deployment_leaves_neither_an_app_nor_limits() {
 }
 
 #[test]
+fn a_file_in_an_apps_folder_is_named_by_its_path_there() {
+    let server = shared();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("lib")).unwrap();
+    fs::write(folder.path().join("picloud.toml"), "name = 'named-by-path'").unwrap();
+    fs::write(folder.path().join("lib/x.rhai"), "1").unwrap();
+    let file = folder.path().join("lib/x.rhai");
+    let said = server.cli(&["deploy", file.to_str().unwrap()]).ok();
+    assert!(said.contains("lib/x "), "{said}");
+    server.cli(&["deploy", file.to_str().unwrap(), "--name", "other"]).ok();
+    server.cli(&["deploy", folder.path().join("lib").to_str().unwrap()]).ok();
+    let list = server.cli_in(&folder.path().join("lib"), &["list"]).ok();
+    let names: Vec<_> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["lib/x", "other"]);
+}
+
+#[test]
 fn mistakes_are_named_before_anything_is_sent() {
     let server = shared();
     let folder = tempfile::tempdir().unwrap();

@@ -207,15 +207,26 @@ impl Server {
         self.cli_with(arguments, "")
     }
 
+    /// Runs a client command in a folder.
+    pub(crate) fn cli_in(&self, folder: &Path, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        command.current_dir(folder);
+        run(command, "")
+    }
+
     /// Runs a client command with some standard input.
     pub(crate) fn cli_with(&self, arguments: &[&str], input: &str) -> Output {
+        run(self.command(arguments), input)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
         command
             .args(arguments)
             .env("PICLOUD_URL", format!("http://{}", self.admin))
             .env("PICLOUD_DATA_DIR", &self.data_dir)
             .env("XDG_CONFIG_HOME", self.data_dir.join("client"));
-        run(command, input)
+        command
     }
 
     /// The owner's token.
