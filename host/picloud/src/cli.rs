@@ -13,7 +13,7 @@ use crate::{
     client::{self, ClientCommand},
     config::{self, DatabaseArgs, LogArgs, ServeArgs},
     doctor::{self, DoctorArgs},
-    exit::{EXIT_CODES, Exit, Failure},
+    exit::{EXIT_CODES, ErrorFormat, Exit, Failure},
     serve::{self, PrecompileArgs, TokenCommand},
     terminal,
 };
@@ -69,9 +69,9 @@ Sizes may be written with KiB, MiB or GiB.
 SIGTERM and Ctrl-C drain: no new requests, running ones end, what is pending is written. A second one ends the
 server at once (exit code 130); nothing that was acknowledged is lost either way.";
 
-/// Runs what the command line asks for.
-pub(crate) fn run() -> Result<(), Failure> {
-    let Some(cli) = parse(env::args_os().collect())? else { return Ok(()) };
+/// Runs what the command line asks for. Errors are returned; `errors` says how clap's own are shown.
+pub(crate) fn run(arguments: Vec<OsString>, errors: ErrorFormat) -> Result<(), Failure> {
+    let Some(cli) = parse(arguments, errors)? else { return Ok(()) };
     match cli.command {
         Command::Serve(args) => {
             warn_of_unknown_variables();
@@ -90,7 +90,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// `None` where the command line asked for help or the version, which has been shown.
-fn parse(arguments: Vec<OsString>) -> Result<Option<Cli>, Failure> {
+fn parse(arguments: Vec<OsString>, errors: ErrorFormat) -> Result<Option<Cli>, Failure> {
     let command = config::without_empty_variables(Cli::command());
     let matches = command.clone().try_get_matches_from(arguments);
     let error = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -105,6 +105,10 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Cli>, Failure> {
     let ceiling = ceiling.map(|text| text.trim_start_matches("error: ").trim().to_owned());
     match ceiling.or_else(|| config::refusal(&command, &error)) {
         Some(message) => Err(Failure::new(Exit::Usage, message)),
+        None if errors == ErrorFormat::Json => {
+            let text = error.to_string();
+            Err(Failure::new(Exit::Usage, text.trim_start_matches("error: ").trim_end()))
+        }
         None => {
             shown(error.print())?;
             Err(Failure::new(Exit::Usage, ""))

@@ -1,6 +1,10 @@
 //! How the program ends: its exit codes, and the one error type that `main` shows.
 
-use std::{fmt, process::ExitCode};
+use std::{ffi::OsString, fmt, process::ExitCode};
+
+use serde_json::json;
+
+use crate::terminal;
 
 /// The exit codes; `picloud --help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,39 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    /// The code of an error document where there is no better one.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unavailable => "unavailable",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::CannotStart => "cannot_start",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How an error is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorFormat {
+    /// For people.
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+impl ErrorFormat {
+    /// JSON where the command line has `--json`. Its words are looked at as they are, so that this is known of a
+    /// command line that is refused as well.
+    pub(crate) fn of(arguments: &[OsString]) -> Self {
+        let mut options = arguments.iter().take_while(|argument| *argument != "--");
+        if options.any(|argument| argument == "--json") { Self::Json } else { Self::Text }
+    }
+}
+
 /// Why the program ends without having done what was asked. The message is for people, complete in itself.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -46,18 +83,51 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// What to show after `error: `; empty where everything has been said.
     pub(crate) message: String,
+    /// The error as JSON: the server's own document, if it is a server's error.
+    document: Option<String>,
 }
 
 impl Failure {
     /// A failure that ends with `exit`.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), document: None }
     }
+
+    /// The same failure with a document of its own for programs.
+    pub(crate) fn document(self, json: String) -> Self {
+        Self { document: Some(json), ..self }
+    }
+
+    /// Writes it to standard error.
+    pub(crate) fn show(&self, format: ErrorFormat) {
+        match format {
+            ErrorFormat::Text if self.message.is_empty() => {}
+            ErrorFormat::Text => terminal::error(&self.message),
+            ErrorFormat::Json => match &self.document {
+                Some(document) => terminal::note(document),
+                None => terminal::note(local_document(self.exit.code(), &self.message)),
+            },
+        }
+    }
+}
+
+/// The document of an error that is not the server's: a code of its own, and the text without its colours.
+pub(crate) fn local_document(code: &str, message: &str) -> String {
+    json!({ "code": code, "detail": anstream::adapter::strip_str(message).to_string() }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_asked_for_by_an_option_and_not_by_a_value() {
+        let format = |words: &[&str]| {
+            ErrorFormat::of(&words.iter().map(|word| OsString::from(*word)).collect::<Vec<_>>())
+        };
+        assert_eq!(format(&["picloud", "list", "--json", "--nonsense"]), ErrorFormat::Json);
+        assert_eq!(format(&["picloud", "kv", "set", "c", "k", "--", "--json"]), ErrorFormat::Text);
+    }
 
     #[test]
     fn every_exit_code_is_documented() {

@@ -12,15 +12,17 @@ mod serve;
 mod terminal;
 mod units;
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, process::ExitCode};
+
+use exit::ErrorFormat;
 
 fn main() -> ExitCode {
-    match cli::run() {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let errors = ErrorFormat::of(&arguments);
+    match cli::run(arguments, errors) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.message.is_empty() {
-                terminal::error(&failure.message);
-            }
+            failure.show(errors);
             failure.exit.into()
         }
     }

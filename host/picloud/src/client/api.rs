@@ -162,6 +162,7 @@ impl Api {
         match serde_json::from_str::<Problem>(text) {
             Ok(mut problem) if !problem.code.is_empty() => {
                 problem.status = status.as_u16();
+                text.trim().clone_into(&mut problem.document);
                 ClientError::Problem(Box::new(problem))
             }
             _ => self.foreign(format!("it answered {status}")),

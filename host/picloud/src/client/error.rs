@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::excerpt::Place;
 use crate::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, local_document},
     terminal::{GUTTER, STRONG, printable},
 };
 
@@ -58,14 +58,21 @@ pub(crate) enum ClientError {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let exit = match &error {
-            ClientError::Unreachable { .. } | ClientError::Foreign { .. } => Exit::Unavailable,
-            ClientError::Problem(problem) => problem.exit(),
-            ClientError::NoToken(..) => Exit::Denied,
-            ClientError::Input(_) => Exit::Usage,
-            ClientError::File { .. } | ClientError::Output(_) => Exit::Failed,
+        let (exit, code) = match &error {
+            ClientError::Unreachable { .. } => (Exit::Unavailable, "unreachable"),
+            ClientError::Foreign { .. } => (Exit::Unavailable, "not_picloud"),
+            ClientError::Problem(problem) => {
+                let document = problem.document.clone();
+                return Self::new(problem.exit(), &error).document(document);
+            }
+            ClientError::NoToken(..) => (Exit::Denied, "no_token"),
+            ClientError::Input(_) => (Exit::Usage, "usage"),
+            ClientError::File { .. } => (Exit::Failed, "file"),
+            ClientError::Output(_) => (Exit::Failed, "output"),
         };
-        Self::new(exit, error)
+        let message = error.to_string();
+        let document = local_document(code, &message);
+        Self::new(exit, message).document(document)
     }
 }
 
@@ -73,6 +80,9 @@ impl From<ClientError> for Failure {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Problem {
+    /// The document as it came.
+    #[serde(skip)]
+    pub(crate) document: String,
     pub(crate) status: u16,
     pub(crate) code: String,
     title: String,

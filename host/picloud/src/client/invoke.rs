@@ -52,7 +52,10 @@ pub(super) fn run(args: &InvokeArgs) -> Result<(), ClientError> {
     let text = match answer {
         Ok(text) => text,
         Err(error) => {
-            if let ClientError::Problem(problem) = &error {
+            // As JSON, the problem has them itself.
+            if let ClientError::Problem(problem) = &error
+                && !args.common.json
+            {
                 print_logs(&problem.logs);
             }
             return Err(error);

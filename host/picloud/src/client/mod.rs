@@ -1,7 +1,7 @@
 //! The command-line client of the management API.
 //!
-//! What people read goes to standard output as text or a table, `--json` gives the server's own JSON, and
-//! errors go to standard error. No command keeps state but `login`.
+//! What people read goes to standard output as text or a table, and errors go to standard error. With `--json`
+//! both are JSON, the server's own where it is the server that speaks. No command keeps state but `login`.
 
 mod api;
 mod apps;
@@ -59,7 +59,7 @@ pub(crate) struct ConnectionArgs {
 /// What most commands take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Print the server's JSON instead of text for people
+    /// Print the server's JSON instead of text for people, errors as one object on standard error
     #[arg(long)]
     json: bool,
 

@@ -116,6 +116,33 @@ fn status_and_doctor_know_the_server() {
 }
 
 #[test]
+fn with_json_an_error_is_one_object_too() {
+    let app = shared_app("json-errors");
+    let error = |arguments: &[&str], code: i32| -> serde_json::Value {
+        serde_json::from_str(&app.server.cli(arguments).failed(code)).unwrap()
+    };
+    let missing = error(&["app", "show", "no-such-app", "--json"], 4);
+    assert_eq!((&missing["code"], &missing["status"]), (&"app_not_found".into(), &404.into()));
+    assert!(missing["request_id"].is_string() && missing["detail"].is_string(), "{missing}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.rhai");
+    std::fs::write(&file, "let = 1").unwrap();
+    let broken = error(&["deploy", file.to_str().unwrap(), "--app", &app.name, "--json"], 1);
+    assert_eq!((&broken["code"], &broken["line"]), (&"compile_error".into(), &1.into()));
+    app.deploy("fails", "print(\"before\"); throw 1").ok();
+    let failed = error(&["invoke", "fails", "--app", &app.name, "--json"], 1);
+    assert_eq!(failed["logs"][0]["message"], "before");
+
+    assert_eq!(error(&["deploy", "/nowhere.rhai", "--app", "x", "--json"], 1)["code"], "file");
+    let wrong = error(&["deploy", "--json"], 2);
+    assert_eq!(wrong["code"], "usage");
+    assert!(wrong["detail"].as_str().unwrap().contains("<PATH>"), "{wrong}");
+    let environment = [("PICLOUD_URL", "http://127.0.0.1:1"), ("PICLOUD_TOKEN", "pcl_x")];
+    let away = run_plain(&["app", "list", "--json"], &environment).failed(3);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&away).unwrap()["code"], "unreachable");
+}
+
+#[test]
 fn output_is_plain_where_no_terminal_is() {
     let server = shared();
     let output = server.cli(&["app", "show", "no-such-app"]);
