@@ -147,6 +147,26 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_documented() {
+        let documented = include_str!("../../../docs/CLI.md");
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let row = documented.lines().find(|line| {
+                let rest = line.split(&format!("`picloud {}", command.get_name())).nth(1);
+                line.starts_with('|') && rest.is_some_and(|rest| rest.starts_with([' ', '`']))
+            });
+            let row = row.unwrap_or_else(|| panic!("docs/CLI.md has no {}", command.get_name()));
+            for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+                let name = below.get_name();
+                let in_row = documented.lines().any(|line| {
+                    (line == row || line.contains(&format!("`picloud {} {name}`", command.get_name())))
+                        && (line.contains(&format!(" {name}`")) || line.contains(&format!("`{name}`")))
+                });
+                assert!(in_row, "docs/CLI.md has no {} {name}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn every_setting_of_the_server_names_its_variable() {
         let command = Cli::command();
         let serve = command.find_subcommand("serve").unwrap();

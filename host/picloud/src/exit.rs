@@ -143,5 +143,11 @@ mod tests {
         for exit in all {
             assert!(EXIT_CODES.contains(&format!("\n  {} ", exit as u8)), "{exit:?}");
         }
+        let documented = include_str!("../../../docs/CLI.md");
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, text) = line.trim().split_once(' ').unwrap();
+            let row = format!("| {code} | {} |", text.trim());
+            assert!(documented.contains(&row), "docs/CLI.md has no row {row}");
+        }
     }
 }

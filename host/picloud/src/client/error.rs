@@ -43,6 +43,9 @@ pub(crate) enum ClientError {
     /// An argument or a local file is wrong.
     #[error("{0}")]
     Input(String),
+    /// The server has something of the kind, but not what was named.
+    #[error("{0}")]
+    NotFound(String),
     /// A local file cannot be read or written.
     #[error("{path}: {source}")]
     File {
@@ -67,6 +70,7 @@ impl From<ClientError> for Failure {
             }
             ClientError::NoToken(..) => (Exit::Denied, "no_token"),
             ClientError::Input(_) => (Exit::Usage, "usage"),
+            ClientError::NotFound(_) => (Exit::NotFound, "not_found"),
             ClientError::File { .. } => (Exit::Failed, "file"),
             ClientError::Output(_) => (Exit::Failed, "output"),
         };

@@ -6,6 +6,7 @@
 mod api;
 mod apps;
 mod deploy;
+mod domains;
 mod error;
 mod excerpt;
 mod executions;
@@ -15,6 +16,7 @@ mod login;
 mod logs;
 mod pages;
 mod project;
+mod routes;
 mod scripts;
 mod session;
 
@@ -101,6 +103,12 @@ pub(crate) enum ClientCommand {
     Versions(scripts::VersionsArgs),
     /// Make an earlier version of a script the active one
     Rollback(scripts::RollbackArgs),
+    /// List, add and remove routes: which script answers for which paths
+    #[command(subcommand)]
+    Route(routes::RouteCommand),
+    /// List, add and remove the host names of an app
+    #[command(subcommand)]
+    Domain(domains::DomainCommand),
     /// Run a script once and print its result
     Invoke(invoke::InvokeArgs),
     /// Show what scripts logged and how they failed, with -f as they do so
@@ -126,6 +134,8 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Delete(args) => scripts::delete(&args),
         ClientCommand::Versions(args) => scripts::versions(&args),
         ClientCommand::Rollback(args) => scripts::rollback(&args),
+        ClientCommand::Route(command) => routes::run(command),
+        ClientCommand::Domain(command) => domains::run(command),
         ClientCommand::Invoke(args) => invoke::run(&args),
         ClientCommand::Logs(args) => logs::run(&args),
         ClientCommand::Executions(args) => executions::run(&args),

@@ -45,6 +45,12 @@ impl Items {
         }
     }
 
+    /// The items of a list that the API does not page.
+    pub(super) fn fetch_whole(api: &Api, path: &str) -> Result<Self, ClientError> {
+        let page: Page = api.read(&api.get(path)?)?;
+        Ok(Self(page.items))
+    }
+
     /// The items as `T`.
     pub(super) fn read<T: DeserializeOwned>(&self, api: &Api) -> Result<Vec<T>, ClientError> {
         self.0.iter().map(|item| api.read(item.get())).collect()

@@ -55,6 +55,34 @@ fn data_are_read_and_written() {
 }
 
 #[test]
+fn routes_and_domains_are_added_listed_and_removed() {
+    let app = shared_app("routes-cli");
+    app.deploy("users", "req.params.id").ok();
+    let said = app.cli(&["route", "add", "/u/:id", "users", "--method", "get"]).ok();
+    assert!(said.starts_with("GET /u/:id leads to users: http://"), "{said}");
+    assert_eq!(app.get("/u/7").text(), "7");
+    app.cli(&["route", "add", "/u/:id", "users", "--method", "PUT", "--method", "POST"]).ok();
+    let list = app.cli(&["route", "list"]).ok();
+    assert!(list.contains("POST,PUT  /u/:id  users"), "{list}");
+    assert!(app.cli(&["route", "remove", "/u/:id"]).failed(2).contains("2 routes"));
+    app.cli(&["route", "remove", "/u/:id", "--method", "PUT"]).ok();
+    app.cli(&["route", "remove", "/u/:id"]).ok();
+    assert_eq!(app.get("/u/7").code(), "route_not_found");
+    let missing = app.cli(&["route", "remove", "/u/:id"]).failed(4);
+    assert!(missing.contains(&format!("no route /u/:id in app \"{}\"", app.name)), "{missing}");
+    assert!(app.cli(&["route", "add", "u", "users"]).failed(2).contains("must start with /"));
+    app.cli(&["route", "add", "/u", "none"]).failed(4);
+
+    let host = format!("{}.example.org", app.name);
+    app.cli(&["domain", "add", &host]).ok();
+    assert!(app.cli(&["domain", "list"]).ok().contains(&host));
+    assert_eq!(crate::support::get(app.server.app, &host, "/users").status, 200);
+    app.cli(&["domain", "remove", &host]).ok();
+    assert!(app.cli(&["domain", "remove", &host]).failed(4).contains("no domain"));
+    assert!(app.cli(&["domain", "add", "127.0.0.1"]).failed(2).contains("IP address"));
+}
+
+#[test]
 fn the_history_and_the_logs_tell_of_failures() {
     let app = shared_app("history");
     app.deploy("fails", "log::warn(\"trouble ahead\"); throw \"no\"").ok();
