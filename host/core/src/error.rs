@@ -88,6 +88,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed";
     /// It exists already, or was changed in the meantime.
     AlreadyExists = "already_exists";
+    /// A script that something else needs cannot be deleted.
+    ScriptInUse = "script_in_use";
     /// `If-Match` names another version.
     PreconditionFailed = "precondition_failed";
     /// The body has a media type that is not accepted here.

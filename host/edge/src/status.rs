@@ -35,6 +35,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::NotFound => (S::NOT_FOUND, "Not found"),
         E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The method is not allowed here"),
         E::AlreadyExists => (S::CONFLICT, "It exists already or was changed in the meantime"),
+        E::ScriptInUse => (S::CONFLICT, "The script is in use"),
         E::PreconditionFailed => (S::PRECONDITION_FAILED, "A precondition does not hold"),
         E::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "The media type is not accepted here"),
         E::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The body is too large"),

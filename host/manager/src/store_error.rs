@@ -17,7 +17,14 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             };
             ApiError::new(code, text)
         }
-        StoreError::InUse { by, .. } => ApiError::new(ErrorCode::AlreadyExists, text).with("used_by", by),
+        StoreError::InUse { by, .. } => {
+            let detail = format!("{text}; remove the route, or deploy the script without the import, first");
+            ApiError::new(ErrorCode::ScriptInUse, detail).with("used_by", by)
+        }
+        StoreError::LibraryGone { .. } => {
+            let detail = format!("{text}; deploy its source anew, with the library or without the import");
+            ApiError::new(ErrorCode::CompileError, detail)
+        }
         StoreError::AlreadyExists { .. } | StoreError::Conflict => {
             ApiError::new(ErrorCode::AlreadyExists, text)
         }

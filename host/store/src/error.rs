@@ -22,12 +22,20 @@ pub enum StoreError {
     #[error("it was changed in the meantime")]
     Conflict,
     /// It cannot be removed, because something needs it.
-    #[error("this {what} is in use by {}", .by.join(", "))]
+    #[error("the {what} is in use by {}", .by.join(", "))]
     InUse {
         /// What was to be removed.
         what: &'static str,
         /// What needs it.
         by: Vec<String>,
+    },
+    /// A version that imports a library which has been removed since, so that its image cannot be built.
+    #[error("version {number} of script {script} imports a library that was deleted since")]
+    LibraryGone {
+        /// The script.
+        script: String,
+        /// The version.
+        number: i32,
     },
     /// A value that the database cannot hold.
     #[error("{0}")]

@@ -31,7 +31,7 @@ async fn a_route_is_made_replaced_and_removed() {
     let overlap = json!({ "methods": ["GET"], "path": "/users/:x", "script": "users" });
     assert_eq!(post(&server, ROUTES, &overlap).await.status, 409);
     let used = server.call("DELETE", "/api/v1/apps/demo/scripts/people").send().await;
-    used.problem("already_exists");
+    used.problem("script_in_use");
 
     let path = format!("{ROUTES}/{}", made["id"].as_str().unwrap());
     server.app("other").await;

@@ -140,7 +140,13 @@ async fn a_version_keeps_the_libraries_it_was_built_with() {
 
     let used = server.call("DELETE", &format!("{SCRIPTS}/lib")).send().await;
     assert_eq!(used.status, 409);
-    assert!(used.problem("already_exists")["used_by"].to_string().contains("main"));
+    let problem = used.problem("script_in_use");
+    assert_eq!(problem["used_by"], json!(["script main"]));
+    assert!(problem["detail"].as_str().unwrap().contains("without the import"), "{problem}");
+    server.script("demo", "main", "3").await;
+    assert_eq!(server.call("DELETE", &format!("{SCRIPTS}/lib")).send().await.status, 204);
+    let back = server.call("POST", &format!("{SCRIPTS}/main/rollback")).json(&json!({ "version": 1 }));
+    back.send().await.problem("compile_error");
 }
 
 #[tokio::test]

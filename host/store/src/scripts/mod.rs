@@ -1,6 +1,7 @@
 //! Scripts, their versions and the libraries that a version pins.
 
 mod bundle;
+mod delete;
 mod put;
 mod sources;
 mod versions;
@@ -12,8 +13,6 @@ use time::OffsetDateTime;
 
 use crate::{
     Page, PageSize, Store, StoreError,
-    apps::lock_app,
-    changes::notify,
     text::{digest, parse},
 };
 
@@ -114,40 +113,6 @@ impl Store {
             importers.entry(parse(&row.library)?).or_default().push(parse(&row.importer)?);
         }
         Ok(importers)
-    }
-
-    /// Removes a script with all its versions. [`StoreError::InUse`] while a route leads to it or a version of
-    /// another script, which may be made active again, imports it.
-    pub async fn delete_script(&self, app: AppId, name: &ScriptName) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        lock_app(&mut transaction, app).await?;
-        let users = sqlx::query_scalar!(
-            r#"SELECT 'route ' || array_to_string(r.methods, ',') || ' ' || r.pattern AS "user!"
-            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE s.app_id = $1 AND s.name = $2
-            UNION
-            SELECT 'script ' || importer.name || ' version ' || v.number
-            FROM scripts library
-            JOIN script_versions lv ON lv.script_id = library.id
-            JOIN script_imports i ON i.library_version_id = lv.id
-            JOIN script_versions v ON v.id = i.version_id
-            JOIN scripts importer ON importer.id = v.script_id
-            WHERE library.app_id = $1 AND library.name = $2 AND importer.id <> library.id
-            ORDER BY 1 LIMIT 20"#,
-            app.as_uuid(),
-            name.as_str(),
-        );
-        let users = users.fetch_all(&mut *transaction).await?;
-        if !users.is_empty() {
-            return Err(StoreError::InUse { what: "script", by: users });
-        }
-        let deleted =
-            sqlx::query!("DELETE FROM scripts WHERE app_id = $1 AND name = $2", app.as_uuid(), name.as_str());
-        if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
-            return Err(StoreError::NotFound { what: "script" });
-        }
-        notify(&mut transaction, app).await?;
-        transaction.commit().await?;
-        Ok(())
     }
 }
 

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId};
 
+use sqlx::PgConnection;
+
 use super::{ScriptVersion, VersionRow};
 use crate::{Store, StoreError, text::parse};
 
@@ -98,29 +100,39 @@ impl Store {
         image: ImageKey,
     ) -> Result<Option<ScriptSources>, StoreError> {
         // The newest of the versions with this image; any would do, since the key covers all their sources.
-        let rows = sqlx::query!(
-            r#"WITH version AS (
-                SELECT id FROM script_versions WHERE app_id = $1 AND image_key = $2
-                ORDER BY number DESC LIMIT 1
-            )
-            SELECT s.name, v.source, v.id = version.id AS "is_script!"
-            FROM version
-            JOIN script_versions v ON v.id = version.id
-                OR v.id IN (SELECT library_version_id FROM script_imports WHERE version_id = version.id)
-            JOIN scripts s ON s.id = v.script_id"#,
+        let version = sqlx::query_scalar!(
+            "SELECT id FROM script_versions WHERE app_id = $1 AND image_key = $2 ORDER BY number DESC LIMIT 1",
             app.as_uuid(),
             &image.as_bytes()[..],
         );
-        let mut script = None;
-        let mut libraries = BTreeMap::new();
-        for row in rows.fetch_all(&self.pool).await? {
-            let (name, source) = (parse::<ScriptName>(&row.name)?, Arc::<str>::from(row.source));
-            if row.is_script {
-                script = Some((name, source));
-            } else {
-                libraries.insert(name, source);
-            }
+        let mut connection = self.pool.acquire().await?;
+        match version.fetch_optional(&mut *connection).await? {
+            Some(version) => sources_of(&mut connection, ScriptVersionId::from_uuid(version)).await,
+            None => Ok(None),
         }
-        Ok(script.map(|(name, source)| ScriptSources { name, source, libraries }))
     }
+}
+
+/// The source of a version and of the libraries that it pins.
+pub(super) async fn sources_of(
+    connection: &mut PgConnection,
+    version: ScriptVersionId,
+) -> Result<Option<ScriptSources>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT s.name, v.source, v.id = $1 AS "is_script!"
+        FROM script_versions v JOIN scripts s ON s.id = v.script_id
+        WHERE v.id = $1 OR v.id IN (SELECT library_version_id FROM script_imports WHERE version_id = $1)"#,
+        version.as_uuid(),
+    );
+    let mut script = None;
+    let mut libraries = BTreeMap::new();
+    for row in rows.fetch_all(connection).await? {
+        let (name, source) = (parse::<ScriptName>(&row.name)?, Arc::<str>::from(row.source));
+        if row.is_script {
+            script = Some((name, source));
+        } else {
+            libraries.insert(name, source);
+        }
+    }
+    Ok(script.map(|(name, source)| ScriptSources { name, source, libraries }))
 }

@@ -1,10 +1,10 @@
 //! The versions of a script, and which of them was active when.
 
-use picloud_core::{AppId, PrincipalId, ScriptId, ScriptName, ScriptVersionId};
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Script, ScriptVersion, VersionRow};
+use super::{Script, ScriptVersion, VersionRow, sources::sources_of};
 use crate::{Page, PageSize, Store, StoreError, apps::lock_app, changes::notify, text::bigint};
 
 /// From when on a version was active.
@@ -67,7 +67,7 @@ impl Store {
             .collect())
     }
 
-    /// Makes an older version active again.
+    /// Makes an older version active again. [`StoreError::LibraryGone`] if a library that it imports was deleted.
     pub async fn roll_back(
         &self,
         app: AppId,
@@ -78,7 +78,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
         let found = sqlx::query!(
-            r#"SELECT s.id AS script_id, v.id AS "version_id?"
+            r#"SELECT s.id AS script_id, v.id AS "version_id?", v.image_key AS "image_key?"
             FROM scripts s LEFT JOIN script_versions v ON v.script_id = s.id AND v.number = $3
             WHERE s.app_id = $1 AND s.name = $2"#,
             app.as_uuid(),
@@ -87,9 +87,15 @@ impl Store {
         );
         let found = found.fetch_optional(&mut *transaction).await?;
         let found = found.ok_or(StoreError::NotFound { what: "script" })?;
-        let version = found.version_id.ok_or(StoreError::NotFound { what: "version" })?;
-        let script = ScriptId::from_uuid(found.script_id);
-        activate(&mut transaction, script, ScriptVersionId::from_uuid(version), by).await?;
+        let (version, image) =
+            found.version_id.zip(found.image_key).ok_or(StoreError::NotFound { what: "version" })?;
+        let (script, version) = (ScriptId::from_uuid(found.script_id), ScriptVersionId::from_uuid(version));
+        // The key covers the sources of the libraries: it is another one where some of them are missing.
+        let sources = sources_of(&mut transaction, version).await?;
+        if sources.is_none_or(|sources| ImageKey::of(&sources).as_bytes()[..] != image[..]) {
+            return Err(StoreError::LibraryGone { script: name.to_string(), number });
+        }
+        activate(&mut transaction, script, version, by).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         self.script(app, name).await?.ok_or(StoreError::NotFound { what: "script" })

@@ -146,9 +146,9 @@ async fn a_script_in_use_is_not_deleted() {
     store.put_route(app, &route).await.unwrap();
 
     let error = store.delete_script(app, &script_name("lib")).await.unwrap_err();
-    assert_eq!(error.to_string(), "this script is in use by script main version 1");
+    assert_eq!(error.to_string(), "the script is in use by script main");
     let error = store.delete_script(app, &script_name("main")).await.unwrap_err();
-    assert_eq!(error.to_string(), "this script is in use by route GET /a");
+    assert_eq!(error.to_string(), "the script is in use by route GET /a");
 
     let route = store.routes(app).await.unwrap()[0].id;
     store.delete_route(app, route).await.unwrap();
@@ -156,6 +156,29 @@ async fn a_script_in_use_is_not_deleted() {
     store.delete_script(app, &script_name("lib")).await.unwrap();
     let again = store.delete_script(app, &script_name("lib")).await;
     assert!(matches!(again, Err(StoreError::NotFound { what: "script" })));
+}
+
+#[tokio::test]
+async fn a_library_of_old_versions_only_can_be_deleted_and_they_are_not_rolled_back_to() {
+    let (store, app) = with_app().await;
+    let (lib, main) = (script_name("lib"), script_name("main"));
+    upload(&store, app, "lib", "fn f() {}", &[]).await;
+    upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    upload(&store, app, "main", "2", &[]).await;
+    // As long as the library is there, so is the way back.
+    store.roll_back(app, &main, 1, None).await.unwrap();
+    assert!(matches!(store.delete_script(app, &lib).await, Err(StoreError::InUse { .. })));
+    store.roll_back(app, &main, 2, None).await.unwrap();
+
+    store.delete_script(app, &lib).await.unwrap();
+    let refused = store.roll_back(app, &main, 1, None).await;
+    assert!(matches!(refused, Err(StoreError::LibraryGone { number: 1, .. })), "{refused:?}");
+    assert_eq!(store.script(app, &main).await.unwrap().unwrap().active.number, 2);
+    assert!(store.script_source(app, &main, Some(1)).await.unwrap().is_some());
+
+    // A library of the same name is another one.
+    upload(&store, app, "lib", "fn f() { 2 }", &[]).await;
+    assert!(matches!(store.roll_back(app, &main, 1, None).await, Err(StoreError::LibraryGone { .. })));
 }
 
 #[tokio::test]

@@ -178,7 +178,7 @@ fn changed_meanwhile(error: StoreError, condition: VersionCondition) -> ApiError
     }
 }
 
-/// Removes a script with all its versions; refused while a route or another script needs it.
+/// Removes a script with all its versions; refused while a route or the active version of another script needs it.
 #[utoipa::path(delete, path = "/api/v1/apps/{app}/scripts/{name}", tag = "scripts",
     responses((status = 204, description = "It is gone")))]
 pub(crate) async fn delete_script(
@@ -207,7 +207,7 @@ pub(crate) async fn list_versions(
     Ok(Json(Page::of(found, |version| version.number, |version| VersionView::of(version, active))))
 }
 
-/// Makes an older version active again.
+/// Makes an older version active again; refused where a library that it imports was deleted since.
 #[utoipa::path(post, path = "/api/v1/apps/{app}/scripts/{name}/rollback", tag = "scripts",
     request_body = Rollback,
     responses((status = 200, description = "The script as it is now", body = ScriptView)))]
