@@ -89,5 +89,5 @@ impl Context {
 }
 
 pub(crate) fn app_not_found(name: &AppName) -> ApiError {
-    ApiError::new(ErrorCode::AppNotFound, format!("there is no app {name}"))
+    ApiError::new(ErrorCode::AppNotFound, format!("no app \"{name}\""))
 }

@@ -51,7 +51,10 @@ impl Orchestrator {
             return refused(ErrorCode::AppNotFound, "no such app");
         };
         let Some(script) = app.scripts.get(&call.script) else {
-            return refused(ErrorCode::ScriptNotFound, "the app has no such script");
+            return refused(
+                ErrorCode::ScriptNotFound,
+                &format!("no script \"{}\" in app \"{}\"", call.script, app.name),
+            );
         };
         let _permit = match ingress.admit(&app).await {
             Ok(permit) => permit,

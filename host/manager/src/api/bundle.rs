@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{App, AppId, AppName, ErrorCode, LimitsPatch, Scope, ScriptName};
-use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion};
+use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
@@ -20,7 +20,7 @@ use crate::{
     api::{
         limits::LimitsChange,
         routes::RouteRequest,
-        scripts::{ScriptUrls, ScriptView},
+        scripts::{ScriptUrls, ScriptView, not_found},
     },
     context::{Context, app_not_found},
     deploy::{self, Built, Import},
@@ -150,18 +150,42 @@ pub(crate) async fn deploy_bundle(
     let target = if is_new { BundleTarget::NewApp(app.id, &app.name) } else { BundleTarget::App(app.id) };
     let deployed = picloud_store::Bundle { scripts: &versions, routes: routes.as_deref(), limits };
     let turn = context.limits_turn.lock().await;
-    let put = context.store.put_bundle(target, deployed).await.map_err(from_store)?;
+    let put = context.store.put_bundle(target, deployed).await;
     drop(turn);
+    let put = match put {
+        Ok(put) => put,
+        Err(error) => return Err(refusal(&context, &app, &deployed, error).await),
+    };
     context.app_changed(app.id).await;
     Ok(Json(BundleAnswer { app_created: is_new, scripts: bundled(&context, &app, put).await? }))
+}
+
+/// Names the script that a route leads to and nobody has.
+async fn refusal(
+    context: &Context,
+    app: &App,
+    deployed: &picloud_store::Bundle<'_>,
+    error: StoreError,
+) -> ApiError {
+    if !matches!(error, StoreError::NotFound { what: "script" }) {
+        return from_store(error);
+    }
+    let is_deployed = |name: &ScriptName| deployed.scripts.iter().any(|script| script.version.name == *name);
+    for route in deployed.routes.unwrap_or_default().iter().filter(|route| !is_deployed(&route.script)) {
+        match context.store.script(app.id, &route.script).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return not_found(app, &route.script),
+            Err(error) => return from_store(error),
+        }
+    }
+    from_store(error)
 }
 
 /// An app that is stored with its bundle, if the caller may make one. Made before it, it would have to be removed
 /// again after a refusal, when somebody may have begun to use it; and whoever is cut off in between would leave it.
 fn new_app(context: &Context, caller: &Caller, name: AppName) -> Result<App, ApiError> {
     allowed(Access::Instance(Scope::InstanceAdmin), Some(caller)).map_err(|_| {
-        let detail =
-            format!("there is no app {name}, and to make it the token needs the scope instance:admin");
+        let detail = format!("no app \"{name}\", and to make it the token needs the scope instance:admin");
         ApiError::new(ErrorCode::Forbidden, detail).with("scope", Scope::InstanceAdmin.as_str())
     })?;
     let limits = LimitsPatch::default();

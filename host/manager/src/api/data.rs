@@ -117,7 +117,7 @@ async fn find(context: &Context, app: AppId, id: &KvId) -> Result<KvRow, ApiErro
     row.ok_or_else(|| {
         ApiError::new(
             ErrorCode::NotFound,
-            format!("there is no key {:?} in collection {}", id.key.as_str(), id.collection),
+            format!("no key {:?} in collection \"{}\"", id.key.as_str(), id.collection),
         )
     })
 }

@@ -175,7 +175,8 @@ pub(crate) async fn get_execution(
         return Err(ApiError::new(
             ErrorCode::NotFound,
             format!(
-                "there is no execution {id} in this app; it may have been too long ago, or not stored yet"
+                "no execution {id} in app \"{}\"; it may have been too long ago, or not stored yet",
+                app.name
             ),
         ));
     };

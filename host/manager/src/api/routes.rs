@@ -2,13 +2,14 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{AppName, Method, MethodSet, RouteId, RoutePattern, ScriptName};
-use picloud_store::{NewRoute, PutRoute, Route};
+use picloud_store::{NewRoute, PutRoute, Route, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::{
     access::TargetApp,
+    api::scripts::not_found,
     context::Context,
     error::ApiError,
     extract::{JsonBody, PathNames},
@@ -132,7 +133,11 @@ pub(crate) async fn create_route(
     TargetApp(app): TargetApp,
     JsonBody(new): JsonBody<RouteRequest>,
 ) -> Result<(StatusCode, Json<RouteView>), ApiError> {
-    let put = context.store.put_route(app.id, &new.into()).await.map_err(from_store)?;
+    let new = NewRoute::from(new);
+    let put = context.store.put_route(app.id, &new).await.map_err(|error| match error {
+        StoreError::NotFound { what: "script" } => not_found(&app, &new.script),
+        other => from_store(other),
+    })?;
     context.app_changed(app.id).await;
     let (status, route) = match put {
         PutRoute::Created(route) => (StatusCode::CREATED, route),

@@ -33,15 +33,21 @@ async fn a_script_is_uploaded_changed_and_rolled_back() {
     let back =
         server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 1 })).send().await;
     assert_eq!((back.status.as_u16(), &back.json()["version"]), (200, &json!(1)));
+    assert_eq!(back.json()["unchanged"], false);
     assert_eq!(server.get(&format!("{SCRIPTS}/hello")).await.json()["source"], "fn on_request(req) { 1 }");
     assert_eq!(server.get(&format!("{SCRIPTS}/hello?version=2")).await.json()["source"], "2");
     server.get(&format!("{SCRIPTS}/hello?version=3")).await.problem("not_found");
     let missing = server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 9 }));
-    missing.send().await.problem("not_found");
+    let missing = missing.send().await.problem("not_found");
+    assert!(missing["detail"].as_str().unwrap().contains("it has 1, 2"), "{missing}");
+    let again =
+        server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 1 })).send().await;
+    assert_eq!((again.status.as_u16(), &again.json()["unchanged"]), (200, &json!(true)));
     assert!(server.node.changed.lock().unwrap().iter().all(|changed| *changed == app.id));
 
     assert_eq!(server.call("DELETE", &format!("{SCRIPTS}/hello")).send().await.status, 204);
-    server.get(&format!("{SCRIPTS}/hello")).await.problem("script_not_found");
+    let gone = server.get(&format!("{SCRIPTS}/hello")).await.problem("script_not_found");
+    assert_eq!(gone["detail"], "no script \"hello\" in app \"demo\"");
     server.get(&format!("{SCRIPTS}/hello/versions")).await.problem("script_not_found");
     server.call("DELETE", &format!("{SCRIPTS}/hello")).send().await.problem("script_not_found");
 }
@@ -135,6 +141,8 @@ async fn a_version_keeps_the_libraries_it_was_built_with() {
     let before = server.get(&format!("{SCRIPTS}/main")).await.json();
     assert_eq!(pinned(&before), json!([{ "name": "lib", "version": 1 }]));
     assert_eq!(server.script("demo", "main", "import lib").await.json()["version"], 2);
+    let versions = server.get(&format!("{SCRIPTS}/main/versions")).await.items("imports");
+    assert_eq!(versions, [2, 1].map(|number| json!([{ "name": "lib", "version": number }])));
     let after = server.get(&format!("{SCRIPTS}/main")).await.json();
     assert_eq!(pinned(&after), json!([{ "name": "lib", "version": 2 }]));
 

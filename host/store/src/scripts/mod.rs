@@ -19,7 +19,7 @@ use crate::{
 pub use bundle::{Bundle, BundleTarget, BundleVersion};
 pub use put::{NewVersion, PutVersion, VersionCondition};
 pub use sources::{LibrarySource, ScriptSource};
-pub use versions::Activation;
+pub use versions::{Activation, ListedVersion, RollBack};
 
 /// A script and its active version.
 #[derive(Clone, Debug, PartialEq, Eq)]

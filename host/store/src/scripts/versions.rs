@@ -1,11 +1,18 @@
 //! The versions of a script, and which of them was active when.
 
+use std::collections::BTreeMap;
+
 use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{Script, ScriptVersion, VersionRow, sources::sources_of};
-use crate::{Page, PageSize, Store, StoreError, apps::lock_app, changes::notify, text::bigint};
+use crate::{
+    Page, PageSize, Store, StoreError,
+    apps::lock_app,
+    changes::notify,
+    text::{bigint, parse},
+};
 
 /// From when on a version was active.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +25,24 @@ pub struct Activation {
     pub activated_by: Option<PrincipalId>,
 }
 
+/// A version in the list of a script's versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedVersion {
+    /// The version.
+    pub version: ScriptVersion,
+    /// The libraries it was built from, and the numbers of their pinned versions.
+    pub imports: BTreeMap<ScriptName, i32>,
+}
+
+/// What a rollback did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RollBack {
+    /// The version is active now.
+    Activated(Script),
+    /// It was active already.
+    Unchanged(Script),
+}
+
 impl Store {
     /// The versions of a script whose number is below `before`, newest first.
     pub async fn versions(
@@ -26,18 +51,41 @@ impl Store {
         name: &ScriptName,
         before: Option<i32>,
         size: PageSize,
-    ) -> Result<Page<ScriptVersion>, StoreError> {
-        let rows = sqlx::query_as!(
-            VersionRow,
-            "SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at, v.created_by
+    ) -> Result<Page<ListedVersion>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at, v.created_by,
+                ARRAY(SELECT l.name FROM script_imports i JOIN script_versions lv ON lv.id = i.library_version_id
+                    JOIN scripts l ON l.id = lv.script_id WHERE i.version_id = v.id ORDER BY l.name)
+                    AS "import_names!",
+                ARRAY(SELECT lv.number FROM script_imports i JOIN script_versions lv ON lv.id = i.library_version_id
+                    JOIN scripts l ON l.id = lv.script_id WHERE i.version_id = v.id ORDER BY l.name)
+                    AS "import_numbers!"
             FROM scripts s JOIN script_versions v ON v.script_id = s.id
-            WHERE s.app_id = $1 AND s.name = $2 AND v.number < $3 ORDER BY v.number DESC LIMIT $4",
+            WHERE s.app_id = $1 AND s.name = $2 AND v.number < $3 ORDER BY v.number DESC LIMIT $4"#,
             app.as_uuid(),
             name.as_str(),
             before.unwrap_or(i32::MAX),
             size.and_one(),
         );
-        Page::of(rows.fetch_all(&self.pool).await?, size, ScriptVersion::try_from)
+        Page::of(rows.fetch_all(&self.pool).await?, size, |row| {
+            let version = VersionRow {
+                id: row.id,
+                number: row.number,
+                source_hash: row.source_hash,
+                image_key: row.image_key,
+                size: row.size,
+                handlers: row.handlers,
+                created_at: row.created_at,
+                created_by: row.created_by,
+            };
+            let imports = row.import_names.iter().zip(row.import_numbers);
+            Ok(ListedVersion {
+                version: version.try_into()?,
+                imports: imports
+                    .map(|(name, number)| Ok((parse(name)?, number)))
+                    .collect::<Result<_, StoreError>>()?,
+            })
+        })
     }
 
     /// The latest changes of the active version, newest first.
@@ -74,7 +122,7 @@ impl Store {
         name: &ScriptName,
         number: i32,
         by: Option<PrincipalId>,
-    ) -> Result<Script, StoreError> {
+    ) -> Result<RollBack, StoreError> {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
         let found = sqlx::query!(
@@ -95,11 +143,22 @@ impl Store {
         if sources.is_none_or(|sources| ImageKey::of(&sources).as_bytes()[..] != image[..]) {
             return Err(StoreError::LibraryGone { script: name.to_string(), number });
         }
-        activate(&mut transaction, script, version, by).await?;
+        let activated = activate(&mut transaction, script, version, by).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
-        self.script(app, name).await?.ok_or(StoreError::NotFound { what: "script" })
+        let script = self.script(app, name).await?.ok_or(StoreError::NotFound { what: "script" })?;
+        Ok(match activated {
+            Activated::Now => RollBack::Activated(script),
+            Activated::Before => RollBack::Unchanged(script),
+        })
     }
+}
+
+/// Since when a version is the active one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activated {
+    Now,
+    Before,
 }
 
 /// Makes `version` the active one, and notes it, unless it is so already.
@@ -108,7 +167,7 @@ pub(super) async fn activate(
     script: ScriptId,
     version: ScriptVersionId,
     by: Option<PrincipalId>,
-) -> Result<(), StoreError> {
+) -> Result<Activated, StoreError> {
     let activated = sqlx::query!(
         "WITH activated AS (
             UPDATE scripts SET active_version_id = $2
@@ -119,6 +178,8 @@ pub(super) async fn activate(
         version.as_uuid(),
         by.map(PrincipalId::as_uuid),
     );
-    activated.execute(connection).await?;
-    Ok(())
+    Ok(match activated.execute(connection).await?.rows_affected() {
+        0 => Activated::Before,
+        _ => Activated::Now,
+    })
 }

@@ -2,7 +2,8 @@
 
 use picloud_core::{AppId, ImageKey, LimitsPatch, Method, ScriptVersionId, SourceHash};
 use picloud_store::{
-    Bundle, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError, VersionCondition,
+    Bundle, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, RollBack, StoreError,
+    VersionCondition,
     testing::{self, TestDatabase},
 };
 
@@ -42,6 +43,8 @@ async fn the_same_source_with_another_library_is_another_version() {
 
     let source = store.script_source(app, &script_name("main"), Some(1)).await.unwrap().unwrap();
     assert_eq!(source.imports[&script_name("lib")], 1);
+    let versions = store.versions(app, &script_name("main"), None, size(9)).await.unwrap().items;
+    assert_eq!(versions.iter().map(|v| v.imports[&script_name("lib")]).collect::<Vec<_>>(), [2, 1]);
     let names = [script_name("lib"), script_name("main")];
     assert!(store.outdated_importers(app, &names).await.unwrap().is_empty());
     upload(&store, app, "lib", "fn f() { 3 }", &[]).await;
@@ -71,8 +74,9 @@ async fn rolling_back_makes_an_old_version_active_and_is_remembered() {
     for source in ["1", "2", "3"] {
         upload(&store, app, "hello", source, &[]).await;
     }
-    let back = store.roll_back(app, &name, 1, None).await.unwrap();
+    let RollBack::Activated(back) = store.roll_back(app, &name, 1, None).await.unwrap() else { panic!() };
     assert_eq!(back.active.number, 1);
+    assert_eq!(store.roll_back(app, &name, 1, None).await.unwrap(), RollBack::Unchanged(back));
     assert_eq!(&*store.script_source(app, &name, None).await.unwrap().unwrap().source, "1");
     // The next version continues the numbers, and the same source again is a new version.
     let PutVersion::Updated(next) = upload(&store, app, "hello", "3", &[]).await else { panic!() };
@@ -100,9 +104,9 @@ async fn scripts_and_versions_are_listed_in_pages() {
         upload(&store, app, "b", source, &[]).await;
     }
     let page = store.versions(app, &script_name("b"), None, size(2)).await.unwrap();
-    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(page.items.iter().map(|v| v.version.number).collect::<Vec<_>>(), [3, 2]);
     let page = store.versions(app, &script_name("b"), Some(2), size(2)).await.unwrap();
-    assert_eq!((page.items[0].number, page.more), (1, false));
+    assert_eq!((page.items[0].version.number, page.more), (1, false));
 }
 
 #[tokio::test]
@@ -133,7 +137,10 @@ async fn of_uploads_at_the_same_moment_each_gets_a_number() {
         task.await.unwrap();
     }
     let page = store.versions(app, &script_name("hello"), None, size(200)).await.unwrap();
-    assert_eq!(page.items.iter().map(|v| v.number).collect::<Vec<_>>(), (1..=20).rev().collect::<Vec<_>>());
+    assert_eq!(
+        page.items.iter().map(|v| v.version.number).collect::<Vec<_>>(),
+        (1..=20).rev().collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -193,7 +200,7 @@ async fn old_versions_are_pruned_unless_they_are_in_use() {
     }
     // Version 1 is pinned by `main`; versions 2 to 6 are gone.
     let oldest = store.versions(app, &script_name("lib"), Some(10), size(200)).await.unwrap();
-    assert_eq!(oldest.items.iter().map(|v| v.number).collect::<Vec<_>>(), [9, 8, 7, 1]);
+    assert_eq!(oldest.items.iter().map(|v| v.version.number).collect::<Vec<_>>(), [9, 8, 7, 1]);
     assert_eq!(database.number("SELECT count(*) FROM script_activations").await, 102);
 }
 

@@ -11,7 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use picloud_core::{App, AppId, ErrorCode, ScriptName};
-use picloud_store::{NewVersion, PutVersion, Script, ScriptSource, StoreError, VersionCondition};
+use picloud_store::{
+    NewVersion, PageSize, PutVersion, RollBack, Script, ScriptSource, StoreError, VersionCondition,
+};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -26,7 +28,7 @@ use crate::{
     store_error::from_store,
 };
 
-use views::{PinnedImport, PutAnswer, ScriptDetail, VersionView};
+use views::{PinnedImport, PutAnswer, RollbackAnswer, ScriptDetail, VersionView};
 pub(crate) use views::{ScriptUrls, ScriptView};
 
 /// Which version to go back to.
@@ -50,12 +52,32 @@ fn tag(script: &Script) -> ETag {
     ETag::of(&[script.id.as_uuid().as_bytes(), &script.active.number.to_le_bytes()])
 }
 
-fn not_found(name: &ScriptName) -> ApiError {
-    ApiError::new(ErrorCode::ScriptNotFound, format!("there is no script {name} in this app"))
+pub(crate) fn not_found(app: &App, name: &ScriptName) -> ApiError {
+    ApiError::new(ErrorCode::ScriptNotFound, format!("no script \"{name}\" in app \"{}\"", app.name))
 }
 
-async fn find(context: &Context, app: AppId, name: &ScriptName) -> Result<Script, ApiError> {
-    context.store.script(app, name).await.map_err(from_store)?.ok_or_else(|| not_found(name))
+async fn find(context: &Context, app: &App, name: &ScriptName) -> Result<Script, ApiError> {
+    context.store.script(app.id, name).await.map_err(from_store)?.ok_or_else(|| not_found(app, name))
+}
+
+/// Names what is missing, and of versions those that there are.
+async fn of_script(context: &Context, app: &App, name: &ScriptName, error: StoreError) -> ApiError {
+    match error {
+        StoreError::NotFound { what: "script" } => not_found(app, name),
+        StoreError::NotFound { what: "version" } => version_not_found(context, app, name).await,
+        other => from_store(other),
+    }
+}
+
+async fn version_not_found(context: &Context, app: &App, name: &ScriptName) -> ApiError {
+    match context.store.versions(app.id, name, None, PageSize::MAX).await {
+        Ok(found) => {
+            let numbers: Vec<i32> = found.items.iter().map(|listed| listed.version.number).collect();
+            let detail = format!("script \"{name}\" has no such version; it has {}", views::ranges(&numbers));
+            ApiError::new(ErrorCode::NotFound, detail).field("version")
+        }
+        Err(error) => from_store(error),
+    }
 }
 
 /// The scripts of an app, by name.
@@ -83,17 +105,16 @@ pub(crate) async fn get_script(
     PathNames((_, name)): PathNames<(String, ScriptName)>,
     QueryOf(query): QueryOf<SourceQuery>,
 ) -> Result<Response, ApiError> {
-    let script = find(&context, app.id, &name).await?;
+    let script = find(&context, &app, &name).await?;
     let number = query.version.unwrap_or(script.active.number);
     let found = context.store.script_source(app.id, &name, Some(number)).await.map_err(from_store)?;
     let Some(ScriptSource { version, source, imports }) = found else {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("script {name} has no version {number}"))
-            .field("version"));
+        return Err(version_not_found(&context, &app, &name).await);
     };
     let etag = tag(&script);
     let url = ScriptUrls::load(&context, &app).await?.of(&name);
     let shown = Script { active: version, ..script };
-    let imports = imports.into_iter().map(|(name, version)| PinnedImport { name, version }).collect();
+    let imports = PinnedImport::list(imports);
     let detail = ScriptDetail { script: ScriptView::of(&shown, url), source, imports };
     Ok(([etag.header()], Json(detail)).into_response())
 }
@@ -186,7 +207,9 @@ pub(crate) async fn delete_script(
     TargetApp(app): TargetApp,
     PathNames((_, name)): PathNames<(String, ScriptName)>,
 ) -> Result<StatusCode, ApiError> {
-    context.store.delete_script(app.id, &name).await.map_err(from_store)?;
+    if let Err(error) = context.store.delete_script(app.id, &name).await {
+        return Err(of_script(&context, &app, &name, error).await);
+    }
     context.app_changed(app.id).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -200,17 +223,17 @@ pub(crate) async fn list_versions(
     PathNames((_, name)): PathNames<(String, ScriptName)>,
     QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<Page<VersionView>>, ApiError> {
-    let active = find(&context, app.id, &name).await?.active.number;
+    let active = find(&context, &app, &name).await?.active.number;
     let before: Option<i32> = start(query.cursor.as_ref())?;
     let found =
         context.store.versions(app.id, &name, before, query.limit.size()).await.map_err(from_store)?;
-    Ok(Json(Page::of(found, |version| version.number, |version| VersionView::of(version, active))))
+    Ok(Json(Page::of(found, |listed| listed.version.number, |listed| VersionView::of(listed, active))))
 }
 
 /// Makes an older version active again; refused where a library that it imports was deleted since.
 #[utoipa::path(post, path = "/api/v1/apps/{app}/scripts/{name}/rollback", tag = "scripts",
     request_body = Rollback,
-    responses((status = 200, description = "The script as it is now", body = ScriptView)))]
+    responses((status = 200, description = "The script as it is now", body = RollbackAnswer)))]
 pub(crate) async fn rollback_script(
     State(context): State<Context>,
     caller: Caller,
@@ -219,8 +242,13 @@ pub(crate) async fn rollback_script(
     JsonBody(to): JsonBody<Rollback>,
 ) -> Result<Response, ApiError> {
     let by = Some(caller.principal.id);
-    let script = context.store.roll_back(app.id, &name, to.version, by).await.map_err(from_store)?;
+    let (script, unchanged) = match context.store.roll_back(app.id, &name, to.version, by).await {
+        Ok(RollBack::Activated(script)) => (script, false),
+        Ok(RollBack::Unchanged(script)) => (script, true),
+        Err(error) => return Err(of_script(&context, &app, &name, error).await),
+    };
     context.app_changed(app.id).await;
     let url = ScriptUrls::load(&context, &app).await?.of(&name);
-    Ok(([tag(&script).header()], Json(ScriptView::of(&script, url))).into_response())
+    let answer = RollbackAnswer { script: ScriptView::of(&script, url), unchanged };
+    Ok(([tag(&script).header()], Json(answer)).into_response())
 }

@@ -1,9 +1,9 @@
 //! Scripts and versions as clients see them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{App, PrincipalId, ScriptName};
-use picloud_store::{Route, Script, ScriptVersion};
+use picloud_store::{ListedVersion, Route, Script};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -73,6 +73,16 @@ pub(crate) struct PinnedImport {
     pub(super) version: i32,
 }
 
+/// What a rollback did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RollbackAnswer {
+    /// The script.
+    #[serde(flatten)]
+    pub(super) script: ScriptView,
+    /// Whether the version was active already, so that nothing was done.
+    pub(super) unchanged: bool,
+}
+
 /// A version of a script.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VersionView {
@@ -86,12 +96,20 @@ pub(crate) struct VersionView {
     pub(super) size: u32,
     /// The handlers it defines.
     pub(super) handlers: Vec<String>,
+    /// The libraries it was built from, and the numbers of their versions.
+    pub(super) imports: Vec<PinnedImport>,
     /// When it was uploaded.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
     /// Who uploaded it; null where that principal is gone.
     #[schema(value_type = Option<uuid::Uuid>)]
     pub(super) created_by: Option<PrincipalId>,
+}
+
+impl PinnedImport {
+    pub(super) fn list(imports: BTreeMap<ScriptName, i32>) -> Vec<Self> {
+        imports.into_iter().map(|(name, version)| Self { name, version }).collect()
+    }
 }
 
 impl ScriptView {
@@ -116,13 +134,15 @@ impl ScriptView {
 }
 
 impl VersionView {
-    pub(super) fn of(version: ScriptVersion, active: i32) -> Self {
+    pub(super) fn of(listed: ListedVersion, active: i32) -> Self {
+        let ListedVersion { version, imports } = listed;
         Self {
             version: version.number,
             active: version.number == active,
             sha256: version.source_hash.to_string(),
             size: version.size,
             handlers: version.handlers,
+            imports: PinnedImport::list(imports),
             created_at: version.created_at,
             created_by: version.created_by,
         }
@@ -147,5 +167,33 @@ impl<'a> ScriptUrls<'a> {
         let route = self.routes.iter().find(|route| route.script == *script);
         let path = route.map_or_else(|| format!("/{script}"), |route| route.pattern.to_string());
         self.context.config.apps.url(&self.app.name, &path)
+    }
+}
+
+/// Version numbers, the newest first, as people read them: `1 to 4, 7`.
+pub(super) fn ranges(newest_first: &[i32]) -> String {
+    let mut ranges: Vec<(i32, i32)> = Vec::new();
+    for number in newest_first.iter().rev() {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => ranges.push((*number, *number)),
+        }
+    }
+    let shown = ranges.iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first} to {last}"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_named_in_ranges() {
+        assert_eq!(ranges(&[1]), "1");
+        assert_eq!(ranges(&[9, 8, 5, 4, 3, 1]), "1, 3 to 5, 8, 9");
     }
 }
