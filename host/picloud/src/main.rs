@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod doctor;
 mod exit;
+mod likeness;
 mod postgres;
 mod serve;
 mod terminal;

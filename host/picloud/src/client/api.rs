@@ -16,6 +16,7 @@ use super::{
     ConnectionArgs,
     error::{ClientError, Problem},
     login::{Logins, is_this_machine, owner_token},
+    suggest::suggestion,
 };
 use crate::{config::DataDirArgs, terminal};
 
@@ -99,7 +100,7 @@ impl Api {
         let mut response = self.send(method, path, payload, Some(CALL_LIMIT))?;
         let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
         let text = text.map_err(|error| self.foreign(error.to_string()))?;
-        if response.status().is_success() { Ok(text) } else { Err(self.refused(&response, &text)) }
+        if response.status().is_success() { Ok(text) } else { Err(self.refused(path, &response, &text)) }
     }
 
     /// `GET` of an answer whose status is part of what it says.
@@ -120,7 +121,7 @@ impl Api {
         if !response.status().is_success() {
             let text =
                 response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().unwrap_or_default();
-            return Err(self.refused(&response, &text));
+            return Err(self.refused(path, &response, &text));
         }
         Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
     }
@@ -157,12 +158,13 @@ impl Api {
     }
 
     /// The server's refusal; a proxy in between may answer without a problem document.
-    fn refused(&self, response: &Response<Body>, text: &str) -> ClientError {
+    fn refused(&self, path: &str, response: &Response<Body>, text: &str) -> ClientError {
         let status = response.status();
         match serde_json::from_str::<Problem>(text) {
             Ok(mut problem) if !problem.code.is_empty() => {
                 problem.status = status.as_u16();
                 text.trim().clone_into(&mut problem.document);
+                problem.meant = suggestion(self, path, &problem);
                 ClientError::Problem(Box::new(problem))
             }
             _ => self.foreign(format!("it answered {status}")),

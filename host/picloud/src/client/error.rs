@@ -87,6 +87,9 @@ pub(crate) struct Problem {
     /// The document as it came.
     #[serde(skip)]
     pub(crate) document: String,
+    /// A name like the one that is not there.
+    #[serde(skip)]
+    pub(crate) meant: Option<String>,
     pub(crate) status: u16,
     pub(crate) code: String,
     title: String,
@@ -119,7 +122,8 @@ impl Problem {
     /// What to show: what is wrong, where, and by which id the server's log knows it.
     pub(crate) fn render(&self) -> String {
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
-        let mut text = STRONG.paint(printable(what));
+        let meant = self.meant.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+        let mut text = STRONG.paint(printable(&format!("{what}{meant}")));
         if let Some(excerpt) = self.place.excerpt() {
             text.push('\n');
             text.push_str(&excerpt);

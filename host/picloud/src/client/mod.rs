@@ -19,6 +19,7 @@ mod project;
 mod routes;
 mod scripts;
 mod session;
+mod suggest;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

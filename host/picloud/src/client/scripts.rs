@@ -93,7 +93,22 @@ struct Version {
     active: bool,
     sha256: String,
     size: u64,
+    imports: Vec<Import>,
     created_at: String,
+}
+
+/// A library, as a version was built with it.
+#[derive(Debug, Deserialize)]
+struct Import {
+    name: String,
+    version: i32,
+}
+
+#[derive(Debug, Deserialize)]
+struct RolledBack {
+    #[serde(flatten)]
+    script: Script,
+    unchanged: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,12 +164,14 @@ pub(super) fn versions(args: &VersionsArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&items.json());
     }
-    let mut table = Table::new(&["VERSION", "STATE", "BYTES", "UPLOADED", "SHA-256"]);
+    let mut table = Table::new(&["VERSION", "STATE", "BYTES", "UPLOADED", "SHA-256", "LIBRARIES"]);
     for version in items.read::<Version>(&api)? {
         let state = if version.active { "active" } else { "" };
         let hash: String = version.sha256.chars().take(12).collect();
         let (number, size) = (version.number.to_string(), version.size.to_string());
-        table.row([number, state.to_owned(), size, short_time(&version.created_at), hash]);
+        let libraries = version.imports.iter().map(|import| format!("{}@{}", import.name, import.version));
+        let libraries = libraries.collect::<Vec<_>>().join(", ");
+        table.row([number, state.to_owned(), size, short_time(&version.created_at), hash, libraries]);
     }
     table.print("no versions")?;
     Ok(())
@@ -172,8 +189,13 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&answer);
     }
-    let script: Script = api.read(&answer)?;
-    terminal::line(format_args!("{} is at version {} again: {}", script.name, script.version, script.url))?;
+    let RolledBack { script, unchanged } = api.read(&answer)?;
+    let (name, url) = (terminal::printable(&script.name), terminal::printable(&script.url));
+    if unchanged {
+        terminal::line(format_args!("version {} of {name} is the active one already", script.version))?;
+    } else {
+        terminal::line(format_args!("{name} is at version {} again: {url}", script.version))?;
+    }
     Ok(())
 }
 
@@ -182,7 +204,10 @@ fn version_before(api: &Api, args: &RollbackArgs) -> Result<i32, ClientError> {
     let versions: Vec<Version> = items.read(api)?;
     let active = versions.iter().find(|version| version.active).map(|version| version.number);
     let earlier = versions.iter().map(|version| version.number).filter(|version| Some(*version) < active);
-    earlier.max().ok_or_else(|| ClientError::Input(format!("{} has no earlier version", args.script)))
+    earlier.max().ok_or_else(|| {
+        let active = active.map(|number| format!("; it is at version {number}")).unwrap_or_default();
+        ClientError::NotFound(format!("script \"{}\" has no earlier version{active}", args.script))
+    })
 }
 
 /// The path of something of a script in the API.

@@ -8,11 +8,10 @@ use clap::{
     error::{ContextKind, ContextValue, Error as ClapError, ErrorKind},
 };
 
+use crate::likeness::nearest;
+
 /// Variables that are not settings of a command but are ours all the same.
 const OTHER_VARIABLES: [&str; 1] = ["PICLOUD_GUEST_DIR"];
-
-/// The least likeness of a name to be proposed in the place of an unknown one (Jaro-Winkler, 0 to 1).
-const LIKE: f64 = 0.85;
 
 /// `command` with every variable that is set but empty taken as unset.
 pub(crate) fn without_empty_variables(command: Command) -> Command {
@@ -34,12 +33,8 @@ where
     let unknown = names.into_iter().filter(|name| name.starts_with("PICLOUD_") && !known.contains(name));
     unknown
         .map(|name| {
-            let nearest = known
-                .iter()
-                .map(|other| (strsim::jaro_winkler(tail(&name), tail(other)), other))
-                .filter(|(likeness, _)| *likeness >= LIKE)
-                .max_by(|(a, _), (b, _)| a.total_cmp(b));
-            let hint = nearest.map(|(_, other)| format!("; did you mean {other}?")).unwrap_or_default();
+            let nearest = nearest(tail(&name), &known, |other| tail(other));
+            let hint = nearest.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
             format!("the variable {name} is set, but PiCloud has no such setting{hint}")
         })
         .collect()

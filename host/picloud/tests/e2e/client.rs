@@ -17,7 +17,11 @@ fn apps_are_made_listed_and_deleted() {
             .contains("nothing was deleted")
     );
     server.cli(&["app", "delete", "passing", "--confirm", "passing"]).ok();
-    assert!(server.cli(&["app", "show", "passing"]).failed(4).contains("app_not_found"));
+    let gone = server.cli(&["app", "show", "passing"]).failed(4);
+    assert!(gone.contains("no app \"passing\"") && gone.contains("app_not_found"), "{gone}");
+    server.cli(&["app", "create", "passable"]).ok();
+    let near = server.cli(&["list", "--app", "pasable"]).failed(4);
+    assert!(near.contains("no app \"pasable\"; did you mean \"passable\"?"), "{near}");
 }
 
 #[test]

@@ -26,9 +26,39 @@ fn a_new_version_answers_at_once_and_the_old_one_comes_back() {
     let versions = app.cli(&["versions", "v"]).ok();
     assert!(versions.lines().any(|line| line.starts_with('2') && line.contains("active")), "{versions}");
     assert!(app.cli(&["rollback", "v"]).ok().contains("version 1"));
+    assert!(
+        app.cli(&["rollback", "v", "--to", "1"]).ok().contains("version 1 of v is the active one already")
+    );
+    let unknown = app.cli(&["rollback", "v", "--to", "9"]).failed(4);
+    assert!(unknown.contains("has no such version; it has 1, 2"), "{unknown}");
+    let first = app.cli(&["rollback", "v"]).failed(4);
+    assert!(first.contains("no earlier version; it is at version 1"), "{first}");
+    let missing = app.cli(&["rollback", "vv", "--to", "1"]).failed(4);
+    assert!(missing.contains(&format!("no script \"vv\" in app \"{}\"", app.name)), "{missing}");
     assert_eq!(app.get("/v").text(), "1");
     assert_eq!(app.cli(&["show", "v"]).ok().trim(), "1");
     assert_eq!(app.cli(&["show", "v", "--version", "2"]).ok().trim(), "2");
+}
+
+#[test]
+fn versions_tell_which_libraries_they_were_built_with() {
+    let app = shared_app("libraries");
+    app.deploy("lib", "fn one() { 1 }").ok();
+    app.deploy("main", "import \"lib\" as lib; lib::one()").ok();
+    let said = app.deploy("lib", "fn one() { 2 }");
+    assert!(said.stderr.contains("main keeps the version of lib"), "{}", said.stderr);
+    app.deploy("main", "import \"lib\" as lib; lib::one()").ok();
+    let versions = app.cli(&["versions", "main"]).ok();
+    let libraries: Vec<_> = versions.lines().skip(1).map(|line| line.rsplit("  ").next().unwrap()).collect();
+    assert_eq!(libraries, ["lib@2", "lib@1"], "{versions}");
+
+    let used = app.cli(&["delete", "lib"]).failed(1);
+    assert!(used.contains("script_in_use") && used.contains("script main"), "{used}");
+    app.deploy("main", "3").ok();
+    app.cli(&["delete", "lib"]).ok();
+    let gone = app.cli(&["rollback", "main", "--to", "2"]).failed(1);
+    assert!(gone.contains("a library that was deleted since"), "{gone}");
+    assert_eq!(app.get("/main").text(), "3");
 }
 
 #[test]
