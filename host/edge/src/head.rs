@@ -6,6 +6,8 @@
 
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
 const CONTENT_LENGTH: &[u8] = b"content-length";
+/// The parser's own bound.
+const MAX_HEADERS: u32 = 100;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// As much of a line's beginning as tells the headers above, their colon included.
@@ -61,6 +63,12 @@ impl HeadScan {
         self.lengths > 1 || self.encodings > 1 || (self.lengths > 0 && self.encodings > 0)
     }
 
+    /// Whether the head is whole, within the bounds of a head, and says how long its body is: whatever the parser
+    /// finds too large in it is that length.
+    pub(crate) fn has_only_a_large_body(&self) -> bool {
+        self.is_done && self.lengths > 0 && self.lines <= 1 + MAX_HEADERS
+    }
+
     /// Whether the whole head has been seen.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done
@@ -103,6 +111,16 @@ mod tests {
                 assert!(!scan(head, piece).is_http2());
             }
         }
+    }
+
+    #[test]
+    fn a_whole_head_with_a_length_is_not_too_large_itself() {
+        let fields = |count: usize| "a: b\r\n".repeat(count);
+        let head = |fields: &str| format!("POST / HTTP/1.1\r\nContent-Length: 9\r\n{fields}\r\n");
+        assert!(scan(&head(&fields(99)), 7).has_only_a_large_body());
+        assert!(!scan(&head(&fields(100)), 7).has_only_a_large_body());
+        assert!(!scan(&format!("GET / HTTP/1.1\r\n{}\r\n", fields(9)), 7).has_only_a_large_body());
+        assert!(!scan("POST / HTTP/1.1\r\nContent-Length: 9\r\n", 7).has_only_a_large_body());
     }
 
     #[test]

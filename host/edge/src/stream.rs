@@ -239,8 +239,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
 }
 
 /// The answer in the place of the parser's own, which has nothing but a status.
-fn own_answer(parsers: &[u8]) -> Bytes {
+fn own_answer(parsers: &[u8], scan: &HeadScan) -> Bytes {
     let problem = match parsers.get(9..12) {
+        // The parser calls a length that no body can have too large a head.
+        Some(b"431") if scan.has_only_a_large_body() => Problem::new(ErrorCode::BodyTooLarge)
+            .detail("the body is announced as larger than any body can be"),
         Some(b"431") => Problem::new(ErrorCode::HeadersTooLarge)
             .detail("the head has more than 100 headers, or more bytes than this server takes"),
         Some(b"414") => {
@@ -286,7 +289,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<T> {
         if let Some(first) = buffers.first()
             && this.is_parsers_answer(first)
         {
-            this.own_answer = own_answer(first);
+            this.own_answer = own_answer(first, &this.scan);
             this.flushed = None;
             return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
         }
