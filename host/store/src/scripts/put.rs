@@ -11,6 +11,9 @@ use crate::{Store, StoreError, apps::lock_app, changes::notify};
 /// How many versions of a script are kept, beside the active one and those that another script pins.
 const KEPT_VERSIONS: i32 = 100;
 
+/// The most scripts of an app: a node keeps all of their names and routes in memory.
+const MAX_SCRIPTS: i64 = 1_000;
+
 /// A version to be uploaded, as the sandbox has built it.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
@@ -137,6 +140,9 @@ pub(super) async fn put(
     if let Some(current) = current.as_ref().filter(|current| current.is_same(version)) {
         return Ok(Put { version: ScriptVersionId::from_uuid(current.id), kind: PutKind::Unchanged });
     }
+    if current.is_none() {
+        check_count(connection, app).await?;
+    }
     let (script, number) = next_number(connection, app, &version.name).await?;
     let id = insert(connection, app, script, number, version).await?;
     activate(connection, script, id, version.created_by).await?;
@@ -172,6 +178,16 @@ async fn current(
         name.as_str(),
     );
     Ok(row.fetch_optional(connection).await?)
+}
+
+/// Refuses one more script where an app has all it may have, under its lock.
+async fn check_count(connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM scripts WHERE app_id = $1"#, app.as_uuid());
+    if count.fetch_one(connection).await? >= MAX_SCRIPTS {
+        return Err(StoreError::Invalid(format!("an app has at most {MAX_SCRIPTS} scripts")));
+    }
+    Ok(())
 }
 
 /// Makes the script if it is new, and takes its next version number.

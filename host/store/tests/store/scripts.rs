@@ -281,6 +281,31 @@ async fn a_bundle_is_uploaded_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_app_has_a_thousand_scripts_at_most() {
+    let (store, app) = with_app().await;
+    let one = version(&store, app, "s", "1", &[]).await;
+    let numbered = |number: usize| BundleVersion {
+        version: NewVersion { name: script_name(&format!("s{number}")), ..one.clone() },
+        bundled_imports: Vec::new(),
+    };
+    let scripts: Vec<_> = (0..=1_000).map(numbered).collect();
+    let put = async |scripts: &[BundleVersion]| {
+        store.put_bundle(BundleTarget::App(app), Bundle { scripts, ..Bundle::default() }).await
+    };
+    let refused = put(&scripts).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 1000")),
+        "{refused:?}"
+    );
+    assert!(store.scripts(app, None, size(1)).await.unwrap().items.is_empty());
+    put(&scripts[..1_000]).await.unwrap();
+    let refused = store.put_version(app, &one, VersionCondition::None).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    // Those that are there still get versions.
+    upload(&store, app, "s7", "2", &[]).await;
+}
+
+#[tokio::test]
 async fn an_app_and_limits_come_with_their_bundle_or_not_at_all() {
     let store = testing::store().await;
     let (id, name) = (AppId::generate(), app_name("demo"));
