@@ -34,6 +34,18 @@ impl RoutePattern {
     /// The most segments of a pattern.
     pub const MAX_SEGMENTS: usize = 32;
 
+    /// The pattern of a new route. Beside what no pattern can be, braces are refused: they would be taken literally,
+    /// and who writes them means a parameter. Routes that are stored may have them.
+    pub fn for_new_route(text: &str) -> Result<Self, PatternError> {
+        let pattern: Self = text.parse()?;
+        let braced = text.split('/').find(|part| part.contains(['{', '}']));
+        let Some(part) = braced else { return Ok(pattern) };
+        let name = part.trim_matches(['{', '}', '*', ':', '.']);
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let hint = if is_name { name } else { "id" };
+        Err(PatternError(format!("contains {part:?}; a parameter has no braces: write :{hint}")))
+    }
+
     /// The pattern that matches exactly `/` and the segments of `path`, taken literally.
     pub fn literal(path: &str) -> Self {
         Self { segments: path.split('/').map(|segment| Segment::Literal(segment.to_owned())).collect() }
@@ -402,6 +414,16 @@ mod tests {
         let RouteMatch::MethodNotAllowed { allowed } = table.find(Method::Put, &["a"]) else { panic!() };
         assert_eq!(allowed.allow(), "GET, HEAD, POST, OPTIONS");
         assert_eq!(table.find(Method::Get, &["b", "c"]), RouteMatch::NotFound);
+    }
+
+    #[test]
+    fn braces_in_a_new_route_are_a_mistake() {
+        let error = |text: &str| RoutePattern::for_new_route(text).unwrap_err().to_string();
+        assert_eq!(error("/f/{id}"), "route path contains \"{id}\"; a parameter has no braces: write :id");
+        assert!(error("/f/a-{x y}").ends_with("write :id"));
+        assert!(error("/f/{*rest}").ends_with("write :rest"));
+        assert!(RoutePattern::for_new_route("/f/:id").is_ok());
+        assert!("/f/{id}".parse::<RoutePattern>().is_ok(), "what is stored can be read");
     }
 
     #[test]

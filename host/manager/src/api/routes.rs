@@ -109,7 +109,7 @@ fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MethodSet, D::E
 }
 
 fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePattern, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    RoutePattern::for_new_route(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
 /// The routes of an app, oldest first.

@@ -105,7 +105,7 @@ impl AppFolder {
 impl ManifestRoute {
     /// The route as the API takes it, checked here so that an error names the file.
     fn checked(&self) -> Result<BundleRoute, String> {
-        let path = self.path.parse::<RoutePattern>().map_err(|error| error.to_string())?;
+        let path = RoutePattern::for_new_route(&self.path).map_err(|error| error.to_string())?;
         let names = self.method.iter().chain(&self.methods);
         let methods: Result<Vec<_>, _> = names.map(|name| name.to_uppercase().parse::<Method>()).collect();
         let methods = methods?.into_iter().map(Method::as_str).collect();
@@ -273,6 +273,8 @@ mod tests {
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("which has no file"));
         let route = "[[routes]]\npath = 'x'\nscript = 'a'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("must start with /"));
+        let route = "[[routes]]\npath = '/x/{id}'\nscript = 'a'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("write :id"));
         let route = "[[routes]]\npath = '/x'\nscript = 'a'\nmethod = 'TRACE'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are GET"));
     }

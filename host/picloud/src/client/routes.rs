@@ -42,7 +42,7 @@ pub(crate) struct ListArgs {
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
-    #[arg(value_name = "PATH", value_parser = pattern)]
+    #[arg(value_name = "PATH", value_parser = new_pattern)]
     path: RoutePattern,
     /// The script that answers
     #[arg(value_name = "SCRIPT")]
@@ -165,6 +165,10 @@ fn remove(args: &RemoveArgs) -> Result<(), ClientError> {
     api.call(http::Method::DELETE, &format!("{path}/{}", segment(&route.id)), Payload::None)?;
     terminal::note(format_args!("removed the route {} {wanted}", route.methods()));
     Ok(())
+}
+
+fn new_pattern(text: &str) -> Result<RoutePattern, String> {
+    RoutePattern::for_new_route(text).map_err(|error| error.to_string())
 }
 
 fn pattern(text: &str) -> Result<RoutePattern, String> {
