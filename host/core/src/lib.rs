@@ -29,7 +29,8 @@ pub use execute::{
 };
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
-    AppId, DomainId, ExecutionId, PrincipalId, RequestId, RouteId, ScriptId, ScriptVersionId, TokenId,
+    AppId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId, ScriptVersionId,
+    TokenId,
 };
 pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,

@@ -14,7 +14,10 @@ use picloud_edge::{BodyTimes, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    wording::{reworded, reworded_with_field},
+};
 
 /// A JSON body that holds no user data of its own, in bytes.
 pub(crate) const JSON_BYTES: u64 = 64 * 1024;
@@ -59,7 +62,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
             Ok(Query(query)) => Ok(Self(query)),
             Err(QueryRejection::FailedToDeserializeQueryString(failure)) => {
                 let cause = std::error::Error::source(&failure).map_or_else(String::new, ToString::to_string);
-                Err(ApiError::new(ErrorCode::Invalid, format!("query string: {cause}")))
+                let (field, text) = reworded_with_field(&cause);
+                let refusal = ApiError::new(ErrorCode::Invalid, format!("query string: {text}"));
+                Err(match field {
+                    Some(field) => refusal.field(field),
+                    None => refusal,
+                })
             }
             Err(other) => Err(ApiError::internal("query string", &other)),
         }
@@ -84,6 +92,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     body: Body,
     most: u64,
 ) -> Result<T, ApiError> {
+    check_charset(headers)?;
     if media_type(headers).as_deref() != Some("application/json") {
         return Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
@@ -110,7 +119,8 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let cause = error.into_inner();
         if cause.is_data() {
             let named = if path == "." { String::new() } else { format!("{path}: ") };
-            let refusal = ApiError::new(ErrorCode::Invalid, format!("{named}{cause}"));
+            let refusal =
+                ApiError::new(ErrorCode::Invalid, format!("{named}{}", reworded(&cause.to_string())));
             if path == "." { refusal } else { refusal.field(path) }
         } else {
             ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
@@ -164,6 +174,7 @@ fn depth(json: &[u8]) -> usize {
 
 /// Reads a script's source of at most `most` bytes.
 pub(crate) async fn read_source(headers: &HeaderMap, body: Body, most: u64) -> Result<String, ApiError> {
+    check_charset(headers)?;
     if let Some(given) = media_type(headers)
         && !matches!(
             given.as_str(),
@@ -195,6 +206,21 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
+/// Refuses a text in another encoding: read as UTF-8, it would become another text.
+fn check_charset(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let parameters = value.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let charset = parameters.map(|(name, value)| (name.trim(), value.trim().trim_matches('"')));
+    match charset.filter(|(name, _)| name.eq_ignore_ascii_case("charset")).map(|(_, value)| value).next() {
+        Some(given) if !given.eq_ignore_ascii_case("utf-8") && !given.eq_ignore_ascii_case("utf8") => {
+            let detail =
+                format!("the charset is {given}; send the text as UTF-8, with charset=utf-8 or none");
+            Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use picloud_core::LimitsPatch;
@@ -209,11 +235,11 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let cases = [
-            (r#"{"fuel":-1}"#, ErrorCode::Invalid, "fuel: invalid value: integer `-1`, expected u64"),
-            (r#"{"fuel":1.5}"#, ErrorCode::Invalid, "fuel: invalid type: floating point `1.5`, expected u64"),
-            (r#"{"fuel":"1"}"#, ErrorCode::Invalid, "fuel: invalid type: string \"1\", expected u64"),
-            (r#"{"role":1}"#, ErrorCode::Invalid, "unknown field `role`"),
-            (r#"{"fuel":1,"fuel":2}"#, ErrorCode::Invalid, "duplicate field `fuel`"),
+            (r#"{"fuel":-1}"#, ErrorCode::Invalid, "fuel: it is the number -1; allowed is a whole"),
+            (r#"{"fuel":1.5}"#, ErrorCode::Invalid, "fuel: it is the number 1.5; allowed is a whole"),
+            (r#"{"fuel":"1"}"#, ErrorCode::Invalid, "fuel: it is the text \"1\"; allowed is a whole"),
+            (r#"{"role":1}"#, ErrorCode::Invalid, "there is no field role; allowed are fuel, memory_bytes"),
+            (r#"{"fuel":1,"fuel":2}"#, ErrorCode::Invalid, "the field fuel is given twice"),
             (r#"{"fuel":18446744073709551616}"#, ErrorCode::Invalid, "fuel: "),
             ("[1]", ErrorCode::Invalid, "the body must be a JSON object"),
             ("1", ErrorCode::Invalid, "the body must be a JSON object"),

@@ -8,6 +8,14 @@
 /// its slashes encoded.
 const SCRIPT_ACTIONS: [&str; 3] = ["versions", "rollback", "invoke"];
 
+/// Whether each `%` of a path begins an encoded byte. Decoders take a `%` that does not for itself, so that `%` and
+/// `%25` would name the same key.
+pub(crate) fn is_well_encoded(path: &str) -> bool {
+    path.split('%')
+        .skip(1)
+        .all(|rest| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
+}
+
 /// The path with the slashes of names encoded, if it has any.
 pub(crate) fn fold_names(path: &str) -> Option<String> {
     let in_app = path.strip_prefix("/api/v1/apps/")?;
@@ -29,6 +37,16 @@ pub(crate) fn fold_names(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percent_sign_begins_an_encoded_byte() {
+        for good in ["/", "/%25", "/a%2Fb%c3%A9"] {
+            assert!(is_well_encoded(good), "{good}");
+        }
+        for bad in ["/%", "/%2", "/%zz", "/%25%", "/%%25", "/a%+1", "/%\u{e9}\u{e9}"] {
+            assert!(!is_well_encoded(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn slashes_of_names_are_encoded_and_others_stay() {

@@ -16,7 +16,12 @@ use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::{
-    access, config::ManagerConfig, context::Context, endpoints, error::ApiError, fold::fold_names,
+    access,
+    config::ManagerConfig,
+    context::Context,
+    endpoints,
+    error::ApiError,
+    fold::{fold_names, is_well_encoded},
     guard::HostGuard,
 };
 
@@ -95,6 +100,11 @@ impl Manager {
         if !self.open_paths.contains(&request.uri().path()) {
             let caller = access::authenticate(&self.context.store, request.headers()).await?;
             request.extensions_mut().insert(caller);
+        }
+        if !is_well_encoded(request.uri().path()) {
+            let detail =
+                "the path has a % without two hexadecimal digits behind it; write %25 for a % itself";
+            return Err(ApiError::new(ErrorCode::BadRequest, detail));
         }
         if let Some(folded) = fold_names(request.uri().path()) {
             *request.uri_mut() = with_path(request.uri(), &folded)

@@ -36,7 +36,7 @@ pub use error::StoreError;
 pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
-pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow};
+pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use page::{Page, PageSize};
 pub use principals::{InstanceRole, NewOwner, Principal, PrincipalKind};
 pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use picloud_core::{App, AppId, CollectionName, ErrorCode, KvId, KvKey, KvVersion};
-use picloud_store::{KvRow, StoreError};
+use picloud_store::{KvRow, LONGEST_TTL, StoreError};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -80,7 +80,7 @@ pub(crate) struct NewValue {
     #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
     /// Removed after this many seconds; never if it is left out.
-    #[schema(value_type = Option<u64>, minimum = 1)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 3_153_600_000_u64)]
     #[serde(default, deserialize_with = "seconds")]
     ttl_seconds: Option<Duration>,
 }
@@ -88,6 +88,10 @@ pub(crate) struct NewValue {
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     match Option::<u64>::deserialize(deserializer)? {
         Some(0) => Err(serde::de::Error::custom("ttl_seconds is 0; the least allowed is 1")),
+        Some(seconds) if seconds > LONGEST_TTL.as_secs() => Err(serde::de::Error::custom(format_args!(
+            "ttl_seconds is {seconds}; the most allowed is {} (100 years)",
+            LONGEST_TTL.as_secs()
+        ))),
         seconds => Ok(seconds.map(Duration::from_secs)),
     }
 }

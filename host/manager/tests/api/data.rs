@@ -56,12 +56,13 @@ async fn wrong_values_are_refused() {
     server.app("demo").await;
     let path = format!("{KV}/c/k");
     let cases = [
-        ("{}", "missing field `value`"),
-        (r#"{"value":1,"app_id":"x"}"#, "unknown field `app_id`"),
-        (r#"{"value":1,"value":2}"#, "duplicate field `value`"),
+        ("{}", "the field value is missing"),
+        (r#"{"value":1,"app_id":"x"}"#, "there is no field app_id"),
+        (r#"{"value":1,"value":2}"#, "the field value is given twice"),
         (r#"{"value":1,"ttl_seconds":0}"#, "ttl_seconds"),
         (r#"{"value":1,"ttl_seconds":-1}"#, "ttl_seconds"),
         (r#"{"value":1,"ttl_seconds":1.5}"#, "ttl_seconds"),
+        (r#"{"value":1,"ttl_seconds":3153600001}"#, "the most allowed is 3153600000"),
         // No script could read them.
         (r#"{"value":1e400}"#, "number out of range"),
         (r#"{"value":"\ud800"}"#, "hex escape"),
@@ -103,6 +104,10 @@ async fn keys_and_prefixes_are_literal() {
     assert_eq!(list("a_").await, ["a_b"]);
     assert_eq!(list("a%25").await, ["a%b"]);
     assert_eq!(list("a%2F").await, ["a/b", "a/c"]);
+    for malformed in ["%", "%2", "%zz", "a%"] {
+        server.get(&format!("{KV}/c/{malformed}")).await.problem("bad_request");
+    }
+    server.get(&format!("{KV}/c/%2525")).await.problem("not_found");
     server.get(&format!("{KV}/c?prefix=%00")).await.problem("invalid");
     server.get(&format!("{KV}/c/%00")).await.problem("invalid");
     server.get(&format!("{KV}/c/%ff")).await.problem("bad_request");

@@ -39,7 +39,8 @@ async fn a_route_is_made_replaced_and_removed() {
     server.call("DELETE", &foreign).send().await.problem("not_found");
     assert_eq!(server.call("DELETE", &path).send().await.status, 204);
     server.call("DELETE", &path).send().await.problem("not_found");
-    server.call("DELETE", &format!("{ROUTES}/1")).send().await.problem("invalid");
+    let wrong = server.call("DELETE", &format!("{ROUTES}/1")).send().await.problem("invalid");
+    assert!(wrong["detail"].as_str().unwrap().contains("ids look like"), "{wrong}");
     assert!(server.get(ROUTES).await.items("path").is_empty());
 }
 
@@ -56,8 +57,12 @@ async fn wrong_routes_are_refused_by_name() {
         (json!({ "path": "/x", "script": "s", "methods": [] }), "methods: "),
         (json!({ "path": "/x", "script": "s", "methods": ["TRACE"] }), "methods"),
         (json!({ "path": "/x", "script": "s", "methods": ["get"] }), "methods"),
-        (json!({ "path": "/x", "script": "s", "mode": "async" }), "mode: "),
-        (json!({ "path": "/x", "script": "s", "app": "other" }), "unknown field `app`"),
+        (
+            json!({ "path": "/x", "script": "s", "mode": "async" }),
+            "mode: it cannot be async; allowed is sync",
+        ),
+        (json!({ "path": "/f/{id}", "script": "s" }), "write :id"),
+        (json!({ "path": "/x", "script": "s", "app": "other" }), "there is no field app"),
     ];
     for (body, detail) in cases {
         let answer = post(&server, ROUTES, &body).await;

@@ -79,6 +79,14 @@ async fn sources_are_utf8_text_up_to_the_limit() {
     for bad in ["application/json", "multipart/form-data; boundary=x", "image/png"] {
         put(bad, b"1".to_vec()).send().await.problem("unsupported_media_type");
     }
+    for bad in [
+        "text/plain; charset=latin1",
+        "text/plain;charset=\"ISO-8859-1\"",
+        "application/rhai; Charset=utf-16",
+    ] {
+        let refused = put(bad, b"1".to_vec()).send().await.problem("unsupported_media_type");
+        assert!(refused["detail"].as_str().unwrap().contains("UTF-8"), "{refused}");
+    }
     put("text/plain", vec![b'1', 0xff]).send().await.problem("invalid");
     put("text/plain", b"\"\0\"".to_vec()).send().await.problem("invalid");
     let limits = json!({ "source_bytes": 10 });
@@ -252,7 +260,7 @@ async fn a_bundle_is_read_strictly() {
         (r#"{"scripts":{"a":"1","a":"2"}}"#, "duplicate script `a`"),
         (r#"{"scripts":{"a/":"1"}}"#, "script name"),
         (r#"{"scripts":{"a":1}}"#, "scripts.a"),
-        (r#"{"scripts":{},"triggers":[]}"#, "unknown field `triggers`"),
+        (r#"{"scripts":{},"triggers":[]}"#, "there is no field triggers"),
         (r#"{"scripts":{},"routes":[{"path":"x","script":"a"}]}"#, "routes[0].path"),
         (r#"{"scripts":{"a":"\u0000"}}"#, "U+0000"),
     ];

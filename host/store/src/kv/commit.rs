@@ -15,8 +15,9 @@ use crate::{Store, StoreError, text::bigint};
 /// Each statement must see what was committed before it, also where the database's default is stricter.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-/// The longest time to live, so that its end is a time that the database can hold: 100 years.
-const LONGEST_TTL: Duration = Duration::from_hours(100 * 365 * 24);
+/// The longest time to live, so that its end is a time that the database can hold: 100 years. A longer one of a
+/// script is cut to it; the management API refuses it.
+pub const LONGEST_TTL: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

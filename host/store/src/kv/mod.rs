@@ -7,7 +7,7 @@ mod range;
 mod validate;
 
 pub use access::{KvCollection, KvRow};
-pub use commit::{KvCommit, KvLocked};
+pub use commit::{KvCommit, KvLocked, LONGEST_TTL};
 pub use locks::KvLocks;
 
 pub(crate) use locks::Buckets;
