@@ -62,11 +62,11 @@ struct MigrateArgs {
 
 /// The part of `serve --help` that is about settings as such.
 const SERVE_HELP: &str = "\
-Each setting is a flag and an environment variable; the flag wins. A variable that is set but empty counts as
-unset. A wrong value is refused at start (exit code 2), and an unknown PICLOUD_* variable is warned about.
+Each setting is a flag and an environment variable; the flag wins. A variable that is set but empty counts as \
+unset. A wrong value is refused at start (exit code 2), and an unknown PICLOUD_* variable is warned about. \
 Sizes may be written with KiB, MiB or GiB.
 
-SIGTERM and Ctrl-C drain: no new requests, running ones end, what is pending is written. A second one ends the
+SIGTERM and Ctrl-C drain: no new requests, running ones end, what is pending is written. A second one ends the \
 server at once (exit code 130); nothing that was acknowledged is lost either way.";
 
 /// Runs what the command line asks for. Errors are returned; `errors` says how clap's own are shown.
@@ -144,6 +144,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// clap wraps to the terminal's width. A text that has line ends of its own would be broken twice.
+    #[test]
+    fn help_is_wrapped_once() {
+        let mut open = vec![Cli::command()];
+        while let Some(command) = open.pop() {
+            open.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            for (index, line) in lines.iter().enumerate() {
+                let is_paragraph =
+                    !line.starts_with(' ') && lines.get(index + 1).is_none_or(|next| next.is_empty());
+                let fits = line.chars().count() < 80;
+                assert!(fits || is_paragraph, "{} --help: {line}", command.get_name());
+            }
+        }
     }
 
     #[test]

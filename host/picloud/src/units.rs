@@ -43,6 +43,23 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
+/// A size with the largest unit that shows it exactly.
+pub(crate) fn exact_bytes(bytes: u64) -> String {
+    exact(bytes, &SIZES, "")
+}
+
+/// A time with the largest unit that shows it exactly.
+pub(crate) fn exact_millis(millis: u64) -> String {
+    exact(millis, &TIMES, " ms")
+}
+
+fn exact(number: u64, units: &[(&str, u64)], base: &str) -> String {
+    match units.iter().find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{} {name}", number / unit),
+        None => format!("{number}{base}"),
+    }
+}
+
 /// A time of an invocation.
 pub(crate) fn show_millis(millis: f64) -> String {
     if millis < 1000.0 { format!("{millis:.2} ms") } else { format!("{:.2} s", millis / 1000.0) }

@@ -11,6 +11,7 @@ use super::{
     api::{Api, Payload},
     app_name, app_path,
     error::ClientError,
+    limits,
     pages::Items,
     session::print_json,
 };
@@ -57,14 +58,14 @@ pub(crate) struct DeleteArgs {
 /// `picloud app limits`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set fuel=50000000 --set wall_ms=2000"
+    after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set memory_bytes=8MiB --set wall_ms=2s"
 )]
 pub(crate) struct LimitsArgs {
     /// Its name
     #[arg(value_name = "APP", value_parser = app_name)]
     name: AppName,
-    /// A limit to set, as NAME=NUMBER; may be given more than once
-    #[arg(long, value_name = "NAME=NUMBER", value_parser = limit)]
+    /// A limit to set; may be given more than once. Sizes take KiB, MiB and GiB, times ms, s, min and h
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limits::assignment)]
     set: Vec<(LimitField, u64)>,
     #[command(flatten)]
     common: CommonArgs,
@@ -85,7 +86,7 @@ pub(super) fn run(command: AppCommand) -> Result<(), ClientError> {
         AppCommand::List(args) => list(&args),
         AppCommand::Show(args) => show(&args),
         AppCommand::Delete(args) => delete(&args),
-        AppCommand::Limits(args) => limits(&args),
+        AppCommand::Limits(args) => show_or_set_limits(&args),
     }
 }
 
@@ -136,7 +137,7 @@ fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn limits(args: &LimitsArgs) -> Result<(), ClientError> {
+fn show_or_set_limits(args: &LimitsArgs) -> Result<(), ClientError> {
     let api = Api::connect(&args.common.connection)?;
     let path = app_path(&args.name, "/limits");
     let answer = if args.set.is_empty() {
@@ -156,20 +157,11 @@ fn limits(args: &LimitsArgs) -> Result<(), ClientError> {
 fn print_limits(limits: &Map<String, Value>) -> Result<(), ClientError> {
     let mut table = Table::new(&["LIMIT", "VALUE"]);
     for (name, value) in limits {
-        table.row([name.clone(), value.to_string()]);
+        let shown = value.as_u64().map_or_else(|| value.to_string(), |number| limits::show(name, number));
+        table.row([name.clone(), shown]);
     }
     table.print("no limits")?;
     Ok(())
-}
-
-fn limit(text: &str) -> Result<(LimitField, u64), String> {
-    let (name, value) = text.split_once('=').ok_or("allowed is NAME=NUMBER, such as fuel=50000000")?;
-    let field = LimitField::ALL.iter().copied().find(|field| field.as_str() == name.trim());
-    let names = || LimitField::ALL.iter().map(|field| field.as_str()).collect::<Vec<_>>().join(", ");
-    let field = field.ok_or_else(|| format!("there is no limit {name:?}; allowed are {}", names()))?;
-    let digits: String = value.trim().chars().filter(|c| *c != '_').collect();
-    let value = digits.parse().map_err(|_| format!("{name} is {value:?}; allowed is a whole number"))?;
-    Ok((field, value))
 }
 
 /// A time of the API without what people do not read: `2026-05-20T10:00:00.123Z` as `2026-05-20 10:00:00`.
@@ -180,14 +172,6 @@ pub(super) fn short_time(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn limits_are_given_by_name() {
-        assert_eq!(limit("fuel=50_000_000"), Ok((LimitField::Fuel, 50_000_000)));
-        assert!(limit("fule=1").is_err_and(|error| error.contains("allowed are fuel, memory_bytes")));
-        assert!(limit("fuel=-1").is_err_and(|error| error.contains("whole number")));
-        assert!(limit("fuel").is_err_and(|error| error.contains("NAME=NUMBER")));
-    }
 
     #[test]
     fn times_are_cut_to_seconds() {

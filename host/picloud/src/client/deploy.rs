@@ -23,19 +23,17 @@ use crate::terminal::{self, GOOD};
 /// `picloud deploy`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its
-own, as in api/users), and all of it is deployed at once or not at all. A file or a folder inside of it is named
-in the same way: picloud.toml is looked for upwards, up to the root of a git repository. That file, if there is one,
-looks like this:
+A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its \
+own, as in api/users), and all of it is deployed at once or not at all. A file or a folder inside of it is named \
+in the same way: picloud.toml is looked for upwards, up to the root of a git repository. It may have:
 
   name = \"demo\"                 # the app
-
-  [[routes]]                    # without routes, each script answers at its own name
+  [[routes]]                    # if none, a script answers at its own name
   path = \"/users/:id\"
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"
-
   [limits]                      # what is left out stays as it is
+  memory_bytes = \"8MiB\"
   wall_ms = 2000
 
 Examples:

@@ -21,7 +21,7 @@ use crate::{
 /// `picloud executions`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --app demo --json   (one of them, with its logs)"
+    after_help = "Examples:\n  picloud executions --app demo --failed\n  picloud executions 0197f1c2-... --app demo --json   (one, with its logs)"
 )]
 pub(crate) struct ExecutionsArgs {
     /// Id of one invocation, to show all that is known of it

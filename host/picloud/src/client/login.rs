@@ -85,7 +85,7 @@ impl Logins {
     }
 }
 
-/// The owner's token, if this user may read it and `url` is this machine.
+/// The owner's token, if `url` is this machine and there is one.
 pub(super) fn owner_token(url: &str, data_dir: &Path) -> Result<Option<String>, ClientError> {
     if !is_this_machine(url) {
         return Ok(None);
@@ -93,10 +93,16 @@ pub(super) fn owner_token(url: &str, data_dir: &Path) -> Result<Option<String>, 
     let path = data_dir.join(OWNER_TOKEN);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
-            Ok(None)
-        }
-        Err(error) => Err(file_error(&path)(error)),
+        Err(error) => unread(&path, error),
+    }
+}
+
+/// A file that another user owns is another matter than one that is not there.
+fn unread(path: &Path, error: io::Error) -> Result<Option<String>, ClientError> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(None),
+        io::ErrorKind::PermissionDenied => Err(ClientError::TokenOfAnother(path.display().to_string())),
+        _ => Err(file_error(path)(error)),
     }
 }
 
@@ -136,6 +142,14 @@ mod tests {
         assert!(logins.forget("http://a").unwrap());
         assert_eq!(logins.token("http://a"), None);
         assert_eq!(logins.token("http://b"), Some("pcl_b"));
+    }
+
+    #[test]
+    fn a_token_that_may_not_be_read_is_not_called_missing() {
+        let path = Path::new("/data/owner-token");
+        assert!(unread(path, io::ErrorKind::NotFound.into()).unwrap().is_none());
+        let error = unread(path, io::ErrorKind::PermissionDenied.into()).unwrap_err().to_string();
+        assert!(error.contains("/data/owner-token") && error.contains("picloud login"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod excerpt;
 mod executions;
 mod invoke;
 mod kv;
+mod limits;
 mod login;
 mod logs;
 mod pages;

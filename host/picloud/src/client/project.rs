@@ -9,7 +9,7 @@ use std::{
 use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName};
 use serde::{Deserialize, Serialize};
 
-use super::error::ClientError;
+use super::{error::ClientError, limits};
 
 /// The file that describes an app.
 pub(super) const MANIFEST: &str = "picloud.toml";
@@ -30,6 +30,7 @@ pub(super) struct Manifest {
     #[serde(default)]
     pub(super) routes: Vec<ManifestRoute>,
     /// Its limits; those that are left out stay as they are.
+    #[serde(default, deserialize_with = "limits::of_manifest")]
     pub(super) limits: Option<LimitsPatch>,
 }
 
@@ -246,7 +247,11 @@ mod tests {
     #[test]
     fn subfolders_give_names_with_slashes() {
         let temp = folder(&[
-            (MANIFEST, "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\n"),
+            (
+                MANIFEST,
+                "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\n[limits]\n\
+                 memory_bytes = '8MiB'\nwall_ms = 2000\n",
+            ),
             ("hello.rhai", "1"),
             ("api/users.rhai", "2"),
             (".git/x.rhai", "3"),
@@ -255,6 +260,8 @@ mod tests {
         let project = read(temp.path()).unwrap();
         let names: Vec<_> = project.scripts.keys().map(ScriptName::as_str).collect();
         assert_eq!(names, ["api/users", "hello"]);
+        let limits = project.manifest.limits.unwrap();
+        assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
         let routes = project.routes().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
     }
@@ -269,6 +276,11 @@ mod tests {
         assert!(refused(&[("a b.rhai", "")]).contains("allowed are"));
         assert!(refused(&[(MANIFEST, "nam = 'x'"), ("a.rhai", "")]).contains("unknown field `nam`"));
         assert!(refused(&[(MANIFEST, "name = 'X'"), ("a.rhai", "")]).contains("app name contains 'X'"));
+        assert!(
+            refused(&[(MANIFEST, "[limits]\nmemory_bytes = '8MB'"), ("a.rhai", "")])
+                .contains("KiB, MiB or GiB")
+        );
+        assert!(refused(&[(MANIFEST, "[limits]\nmemory = 1"), ("a.rhai", "")]).contains("allowed are fuel"));
         let route = "[[routes]]\npath = '/x'\nscript = 'b'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("which has no file"));
         let route = "[[routes]]\npath = 'x'\nscript = 'a'\n";
