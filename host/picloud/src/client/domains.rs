@@ -54,7 +54,8 @@ pub(crate) struct NamedArgs {
 #[derive(Debug, Deserialize)]
 struct Domain {
     id: String,
-    domain: String,
+    #[serde(rename = "domain")]
+    name: String,
     created_at: String,
 }
 
@@ -76,7 +77,7 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
     }
     let mut table = Table::new(&["DOMAIN", "ADDED"]);
     for domain in items.read::<Domain>(&api)? {
-        table.row([domain.domain, short_time(&domain.created_at)]);
+        table.row([domain.name, short_time(&domain.created_at)]);
     }
     table.print("no domains; the app answers under its own name")?;
     Ok(())
@@ -90,7 +91,7 @@ fn add(args: &NamedArgs) -> Result<(), ClientError> {
         return print_json(&answer);
     }
     let domain: Domain = api.read(&answer)?;
-    terminal::line(format_args!("{} belongs to {} now", printable(&domain.domain), args.app.name()?))?;
+    terminal::line(format_args!("{} belongs to {} now", printable(&domain.name), args.app.name()?))?;
     Ok(())
 }
 
@@ -99,7 +100,7 @@ fn remove(args: &NamedArgs) -> Result<(), ClientError> {
     let path = args.app.path("/domains")?;
     let api = Api::connect(&args.common.connection)?;
     let domains: Vec<Domain> = Items::fetch_whole(&api, &path)?.read(&api)?;
-    let Some(found) = domains.iter().find(|domain| domain.domain == args.domain.as_str()) else {
+    let Some(found) = domains.iter().find(|domain| domain.name == args.domain.as_str()) else {
         let problem = format!("no domain \"{}\" in app \"{}\"", args.domain, args.app.name()?);
         return Err(ClientError::NotFound(problem));
     };

@@ -30,13 +30,13 @@ impl Place {
         let Some(source) = self.source_line.as_deref().filter(|source| !source.is_empty()) else {
             return Some(text);
         };
-        let bar = GUTTER.paint("|");
-        text.push_str(&format!("\n{margin} {bar}\n{} {bar} {}", GUTTER.paint(&number), printable(source)));
+        let (bar, shown) = (GUTTER.paint("|"), printable(source));
+        text = format!("{text}\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number));
         if let Some(column) = self.column() {
             // Tabs stay tabs, so that the caret stands below its character at any tab width.
             let before = source.chars().take(column as usize - 1);
             let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            text.push_str(&format!("\n{margin} {bar} {pad}{}", ERROR.paint("^")));
+            text = format!("{text}\n{margin} {bar} {pad}{}", ERROR.paint("^"));
         }
         Some(text)
     }
