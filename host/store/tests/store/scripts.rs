@@ -1,10 +1,8 @@
 //! Scripts, versions, pinned libraries.
 
-use picloud_core::{AppId, ImageKey, LimitsPatch, Method, ScriptVersionId, SourceHash};
+use picloud_core::{ImageKey, Method, ScriptVersionId, SourceHash};
 use picloud_store::{
-    Bundle, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, RollBack, StoreError,
-    VersionCondition,
-    testing::{self, TestDatabase},
+    NewRoute, NewVersion, PutVersion, RollBack, StoreError, VersionCondition, testing::TestDatabase,
 };
 
 use crate::fixture::{app_name, script_name, size, upload, version, with_app};
@@ -221,119 +219,4 @@ async fn a_source_with_nul_is_refused_and_any_other_text_comes_back() {
     };
     let refused = store.put_version(app, &unknown, VersionCondition::None).await;
     assert!(matches!(refused, Err(StoreError::Conflict)));
-}
-
-#[tokio::test]
-async fn a_bundle_is_uploaded_whole_or_not_at_all() {
-    let (store, app) = with_app().await;
-    let library = BundleVersion {
-        version: version(&store, app, "lib", "fn f() { 1 }", &[]).await,
-        bundled_imports: Vec::new(),
-    };
-    let main = BundleVersion {
-        version: version(&store, app, "main", "import \"lib\" as l;", &[]).await,
-        bundled_imports: vec![script_name("lib")],
-    };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
-    };
-    let whole = [library.clone(), main.clone()];
-    let put = |scripts: &[BundleVersion], routes: Option<&[NewRoute]>| {
-        let (store, scripts, routes) = (store.clone(), scripts.to_vec(), routes.map(<[_]>::to_vec));
-        async move {
-            let bundle = Bundle { scripts: &scripts, routes: routes.as_deref(), ..Bundle::default() };
-            store.put_bundle(BundleTarget::App(app), bundle).await
-        }
-    };
-
-    let refused = put(&whole, Some(&[route("missing")])).await;
-    assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })), "{refused:?}");
-    let refused = put(&[main, library], None).await;
-    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
-    assert!(store.scripts(app, None, size(9)).await.unwrap().items.is_empty());
-
-    let numbered =
-        |number: usize| NewRoute { pattern: format!("/{number}").parse().unwrap(), ..route("main") };
-    let many: Vec<_> = (0..=1_000).map(numbered).collect();
-    let refused = put(&whole, Some(&many)).await;
-    assert!(
-        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 1000")),
-        "{refused:?}"
-    );
-
-    let deployed = put(&whole, Some(&many[..1_000])).await.unwrap();
-    assert!(deployed.iter().all(|put| matches!(put, PutVersion::Created(_))));
-    let refused = store.put_route(app, &numbered(1_000)).await;
-    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
-    store.put_route(app, &numbered(0)).await.unwrap();
-    assert_eq!(store.routes(app).await.unwrap().len(), 1_000);
-
-    let deployed = put(&whole, Some(&[route("main")])).await.unwrap();
-    assert!(deployed.iter().all(|put| matches!(put, PutVersion::Unchanged(_))));
-    let source = store.script_source(app, &script_name("main"), None).await.unwrap().unwrap();
-    assert_eq!(source.imports[&script_name("lib")], 1);
-    assert_eq!(store.routes(app).await.unwrap().len(), 1);
-    let again = put(&whole, Some(&[])).await.unwrap();
-    assert!(again.iter().all(|put| matches!(put, PutVersion::Unchanged(_))), "{again:?}");
-    assert!(store.routes(app).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn an_app_has_a_thousand_scripts_at_most() {
-    let (store, app) = with_app().await;
-    let one = version(&store, app, "s", "1", &[]).await;
-    let numbered = |number: usize| BundleVersion {
-        version: NewVersion { name: script_name(&format!("s{number}")), ..one.clone() },
-        bundled_imports: Vec::new(),
-    };
-    let scripts: Vec<_> = (0..=1_000).map(numbered).collect();
-    let put = async |scripts: &[BundleVersion]| {
-        store.put_bundle(BundleTarget::App(app), Bundle { scripts, ..Bundle::default() }).await
-    };
-    let refused = put(&scripts).await;
-    assert!(
-        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 1000")),
-        "{refused:?}"
-    );
-    assert!(store.scripts(app, None, size(1)).await.unwrap().items.is_empty());
-    put(&scripts[..1_000]).await.unwrap();
-    let refused = store.put_version(app, &one, VersionCondition::None).await;
-    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
-    // Those that are there still get versions.
-    upload(&store, app, "s7", "2", &[]).await;
-}
-
-#[tokio::test]
-async fn an_app_and_limits_come_with_their_bundle_or_not_at_all() {
-    let store = testing::store().await;
-    let (id, name) = (AppId::generate(), app_name("demo"));
-    let hello =
-        BundleVersion { version: version(&store, id, "hello", "1", &[]).await, bundled_imports: Vec::new() };
-    let limits = LimitsPatch { wall_ms: Some(2_000), ..LimitsPatch::default() };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
-    };
-    let scripts = [hello];
-    let target = BundleTarget::NewApp(id, &name);
-    let missing = [route("missing")];
-    let refused =
-        store.put_bundle(target, Bundle { scripts: &scripts, routes: Some(&missing), limits }).await;
-    assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })), "{refused:?}");
-    assert_eq!(store.app_by_name(&name).await.unwrap(), None);
-
-    let routes = [route("hello")];
-    let bundle = Bundle { scripts: &scripts, routes: Some(&routes), limits };
-    store.put_bundle(target, bundle).await.unwrap();
-    assert_eq!(store.app_by_name(&name).await.unwrap().unwrap().limits, limits);
-    let again = store.put_bundle(BundleTarget::NewApp(AppId::generate(), &name), bundle).await;
-    assert!(matches!(again, Err(StoreError::AlreadyExists { what: "app" })), "{again:?}");
-
-    let other = LimitsPatch { wall_ms: Some(3_000), ..LimitsPatch::default() };
-    let bundle = Bundle { scripts: &scripts, routes: Some(&missing), limits: other };
-    store.put_bundle(BundleTarget::App(id), bundle).await.unwrap_err();
-    assert_eq!(store.app(id).await.unwrap().unwrap().limits, limits);
 }
