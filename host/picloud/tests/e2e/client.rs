@@ -80,7 +80,7 @@ fn routes_and_domains_are_added_listed_and_removed() {
     let host = format!("{}.example.org", app.name);
     app.cli(&["domain", "add", &host]).ok();
     assert!(app.cli(&["domain", "list"]).ok().contains(&host));
-    assert_eq!(crate::support::get(app.server.app, &host, "/users").status, 200);
+    assert_eq!(crate::support::get(app.server.app, &host, "/users").status, 204);
     app.cli(&["domain", "remove", &host]).ok();
     assert!(app.cli(&["domain", "remove", &host]).failed(4).contains("no domain"));
     assert!(app.cli(&["domain", "add", "127.0.0.1"]).failed(2).contains("IP address"));
@@ -102,13 +102,13 @@ fn the_history_and_the_logs_tell_of_failures() {
     let shown = app.cli(&["executions", &id]).ok();
     assert!(shown.contains("trouble ahead") && shown.contains("status 500"), "{shown}");
     assert!(shown.contains("memory      ") && shown.contains(" MiB"), "{shown}");
-    assert!(shown.contains("--> fails.rhai:1:27"), "{shown}");
+    assert!(shown.contains("--> fails.rhai:1:29"), "{shown}");
     let caret = shown.lines().find(|line| line.ends_with('^')).expect(&shown);
     let source = shown.lines().find(|line| line.starts_with("1 | ")).unwrap();
     assert_eq!(caret.find('^'), source.find("throw"), "{shown}");
     let logs = app.cli(&["logs"]).ok();
     assert!(logs.contains("warn  trouble ahead"), "{logs}");
-    assert!(logs.contains("error script_error: no (fails.rhai:1:27)"), "{logs}");
+    assert!(logs.contains("error script_error: no (fails.rhai:1:29)"), "{logs}");
     let json: serde_json::Value = serde_json::from_str(&app.cli(&["logs", "--json"]).ok()).unwrap();
     assert_eq!(json["items"][0]["error"]["code"], "script_error");
 }
