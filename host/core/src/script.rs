@@ -88,6 +88,12 @@ impl ImageKey {
     }
 }
 
+/// Whether a script with these handlers ([`BuiltScript::handlers`](crate::BuiltScript)) answers requests. A library
+/// does not, nor a script that handles other events only.
+pub fn answers_requests(handlers: &[String]) -> bool {
+    handlers.iter().any(|handler| handler == "on_request" || handler == "body")
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
@@ -118,6 +124,15 @@ mod tests {
         for (i, a) in keys.iter().enumerate() {
             assert!(keys[i + 1..].iter().all(|b| a != b));
         }
+    }
+
+    #[test]
+    fn a_handler_of_requests_or_a_body_answers_them() {
+        let answers = |handlers: &[&str]| {
+            answers_requests(&handlers.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(answers(&["body"]) && answers(&["on_kv", "on_request"]));
+        assert!(!answers(&[]) && !answers(&["on_kv"]));
     }
 
     #[test]

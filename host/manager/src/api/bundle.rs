@@ -75,6 +75,8 @@ pub(crate) struct BundledScript {
     /// The script as it is now.
     #[serde(flatten)]
     script: ScriptView,
+    /// What its author probably did not mean, in plain words.
+    warnings: Vec<String>,
     /// Whether it is new.
     created: bool,
     /// Whether nothing had to be done for it.
@@ -144,12 +146,15 @@ pub(crate) async fn deploy_bundle(
         ceiling.check(&limits)?;
     }
     check_sizes(&bundle.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
-    let versions = build(&context, &caller, app.id, &bundle.scripts).await?;
+    let Compiled { versions, warnings } = build(&context, &caller, app.id, &bundle.scripts).await?;
     let routes: Option<Vec<NewRoute>> =
         bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect());
     let target = if is_new { BundleTarget::NewApp(app.id, &app.name) } else { BundleTarget::App(app.id) };
     let deployed = picloud_store::Bundle { scripts: &versions, routes: routes.as_deref(), limits };
-    let turn = context.limits_turn.lock().await;
+    let turn = match bundle.limits {
+        Some(_) => Some(context.limits_turn.lock().await),
+        None => None,
+    };
     let put = context.store.put_bundle(target, deployed).await;
     drop(turn);
     let put = match put {
@@ -157,7 +162,7 @@ pub(crate) async fn deploy_bundle(
         Err(error) => return Err(refusal(&context, &app, &deployed, error).await),
     };
     context.app_changed(app.id).await;
-    Ok(Json(BundleAnswer { app_created: is_new, scripts: bundled(&context, &app, put).await? }))
+    Ok(Json(BundleAnswer { app_created: is_new, scripts: bundled(&context, &app, put, warnings).await? }))
 }
 
 /// Names the script that a route leads to and nobody has.
@@ -210,21 +215,32 @@ fn check_sizes(scripts: &BTreeMap<ScriptName, Arc<str>>, most: u64) -> Result<()
     Ok(())
 }
 
+/// The scripts of a bundle, ready to be stored.
+struct Compiled {
+    versions: Vec<BundleVersion>,
+    /// By script; those without any are left out.
+    warnings: BTreeMap<ScriptName, Vec<String>>,
+}
+
 /// Compiles every script; libraries come before those that import them.
 async fn build(
     context: &Context,
     caller: &Caller,
     app: AppId,
     scripts: &Arc<BTreeMap<ScriptName, Arc<str>>>,
-) -> Result<Vec<BundleVersion>, ApiError> {
+) -> Result<Compiled, ApiError> {
     let mut versions = Vec::with_capacity(scripts.len());
+    let mut warnings = BTreeMap::new();
     for (name, source) in scripts.iter() {
-        let built = deploy::build(context, app, name, source, scripts).await?;
+        let mut built = deploy::build(context, app, name, source, scripts).await?;
+        if !built.script.warnings.is_empty() {
+            warnings.insert(name.clone(), std::mem::take(&mut built.script.warnings));
+        }
         versions.push(version(name, source, built, caller));
     }
     // A script's imports are all of its libraries, directly or not: a library has fewer than who imports it.
     versions.sort_by_key(|version| version.bundled_imports.len());
-    Ok(versions)
+    Ok(Compiled { versions, warnings })
 }
 
 fn version(name: &ScriptName, source: &Arc<str>, built: Built, caller: &Caller) -> BundleVersion {
@@ -243,14 +259,20 @@ fn version(name: &ScriptName, source: &Arc<str>, built: Built, caller: &Caller) 
 }
 
 /// The scripts of a bundle as they are now, by name.
-async fn bundled(context: &Context, app: &App, put: Vec<PutVersion>) -> Result<Vec<BundledScript>, ApiError> {
+async fn bundled(
+    context: &Context,
+    app: &App,
+    put: Vec<PutVersion>,
+    mut warnings: BTreeMap<ScriptName, Vec<String>>,
+) -> Result<Vec<BundledScript>, ApiError> {
     let urls = ScriptUrls::load(context, app).await?;
     let names: Vec<ScriptName> = put.iter().map(|put| put.script().name.clone()).collect();
     let mut importers = context.store.outdated_importers(app.id, &names).await.map_err(from_store)?;
     let mut scripts: Vec<_> = put
         .iter()
         .map(|put| BundledScript {
-            script: ScriptView::of(put.script(), urls.of(&put.script().name)),
+            script: ScriptView::of(put.script(), urls.of(put.script())),
+            warnings: warnings.remove(&put.script().name).unwrap_or_default(),
             created: matches!(put, PutVersion::Created(_)),
             unchanged: matches!(put, PutVersion::Unchanged(_)),
             imported_by: importers.remove(&put.script().name).unwrap_or_default(),

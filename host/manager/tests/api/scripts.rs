@@ -253,6 +253,20 @@ async fn an_app_is_made_with_its_bundle_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_address_is_given_only_where_a_request_is_answered() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let bundle = json!({ "scripts": { "body": "1", "empty": "", "lib": "fn twice(x) { x * 2 }" } });
+    let answer = server.call("PUT", "/api/v1/apps/demo/bundle").json(&bundle).send().await.json();
+    let urls: Vec<&Value> =
+        answer["scripts"].as_array().unwrap().iter().map(|script| &script["url"]).collect();
+    assert_eq!(urls, [&json!("http://127.0.0.1:8421/@demo/body"), &Value::Null, &Value::Null]);
+    assert_eq!(answer["scripts"][1]["warnings"], json!(["the script is empty"]));
+    assert_eq!(server.get(SCRIPTS).await.items("handlers"), [json!(["body"]), json!([]), json!([])]);
+    assert_eq!(server.script("demo", "empty", "").await.json()["warnings"][0], "the script is empty");
+}
+
+#[tokio::test]
 async fn a_bundle_is_read_strictly() {
     let server = Server::start().await;
     server.app("demo").await;

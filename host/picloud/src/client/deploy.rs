@@ -16,6 +16,7 @@ use super::{
     app_path,
     error::ClientError,
     project::{AppFolder, BundleRoute, Project, read_source, script_name},
+    scripts::address,
     session::print_json,
 };
 use crate::terminal::{self, GOOD};
@@ -67,7 +68,9 @@ struct Bundle {
 struct Deployed {
     name: String,
     version: i32,
-    url: String,
+    url: Option<String>,
+    handlers: Vec<String>,
+    warnings: Vec<String>,
     unchanged: bool,
     imported_by: Vec<String>,
 }
@@ -146,8 +149,11 @@ fn report(scripts: &[Deployed]) -> Result<(), ClientError> {
             "{state}{pad} {:name_width$}  version {}  {}",
             terminal::printable(&script.name),
             script.version,
-            terminal::printable(&script.url)
+            address(script.url.as_deref(), &script.handlers)
         ))?;
+        for warning in &script.warnings {
+            terminal::warning(format_args!("{}: {}", script.name, terminal::printable(warning)));
+        }
         if !script.imported_by.is_empty() {
             terminal::note(format_args!(
                 "note: {} keep{} the version of {} that they were deployed with; deploy them again to use this one",

@@ -81,7 +81,8 @@ pub(crate) struct RollbackArgs {
 struct Script {
     name: String,
     version: i32,
-    url: String,
+    url: Option<String>,
+    handlers: Vec<String>,
     size: u64,
     updated_at: String,
 }
@@ -127,7 +128,8 @@ pub(super) fn list(args: &ListArgs) -> Result<(), ClientError> {
     let mut table = Table::new(&["SCRIPT", "VERSION", "BYTES", "UPDATED", "ADDRESS"]);
     for script in items.read::<Script>(&api)? {
         let (version, size) = (script.version.to_string(), script.size.to_string());
-        table.row([script.name, version, size, short_time(&script.updated_at), script.url]);
+        let address = address(script.url.as_deref(), &script.handlers);
+        table.row([script.name, version, size, short_time(&script.updated_at), address]);
     }
     table.print("no scripts yet; `picloud deploy FILE.rhai` uploads one")?;
     Ok(())
@@ -190,13 +192,23 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<(), ClientError> {
         return print_json(&answer);
     }
     let RolledBack { script, unchanged } = api.read(&answer)?;
-    let (name, url) = (terminal::printable(&script.name), terminal::printable(&script.url));
+    let (name, address) =
+        (terminal::printable(&script.name), address(script.url.as_deref(), &script.handlers));
     if unchanged {
         terminal::line(format_args!("version {} of {name} is the active one already", script.version))?;
     } else {
-        terminal::line(format_args!("{name} is at version {} again: {url}", script.version))?;
+        terminal::line(format_args!("{name} is at version {} again: {address}", script.version))?;
     }
     Ok(())
+}
+
+/// Where a script answers; of one that answers no requests, what it is.
+pub(super) fn address(url: Option<&str>, handlers: &[String]) -> String {
+    match url {
+        Some(url) => terminal::printable(url),
+        None if handlers.is_empty() => "library".to_owned(),
+        None => terminal::printable(&handlers.join(", ")),
+    }
 }
 
 fn version_before(api: &Api, args: &RollbackArgs) -> Result<i32, ClientError> {

@@ -100,6 +100,8 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
     assert!(output.stderr.contains(&format!("made the app {name}")), "{}", output.stderr);
     let said = output.ok();
     assert!(said.contains("api/users") && said.contains("lib/text"), "{said}");
+    let library = said.lines().find(|line| line.contains("lib/text")).unwrap();
+    assert!(library.ends_with("  library") && !library.contains("http"), "{said}");
     let host = format!("{name}.localhost");
     let get = |path: &str| crate::support::get(server.app, &host, path);
     assert_eq!(get("/users/bob").text(), "BOB");
@@ -154,6 +156,14 @@ fn a_file_in_an_apps_folder_is_named_by_its_path_there() {
     let list = server.cli_in(&folder.path().join("lib"), &["list"]).ok();
     let names: Vec<_> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["lib/x", "other"]);
+}
+
+#[test]
+fn an_empty_script_is_warned_of() {
+    let app = shared_app("empty");
+    let said = app.deploy("nothing", "// nothing yet\n");
+    assert!(said.stderr.contains("warning: nothing: the script is empty"), "{}", said.stderr);
+    assert!(said.ok().ends_with("  library\n"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct ScriptVersion {
     pub image: ImageKey,
     /// The size of its source, in bytes.
     pub size: u32,
-    /// The handlers it defines; empty where the body is the handler.
+    /// What handles its events: `on_request` and its like, or `body`; empty where nothing does, as in a library.
     pub handlers: Vec<String>,
     /// When it was uploaded.
     pub created_at: OffsetDateTime,

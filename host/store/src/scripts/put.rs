@@ -23,7 +23,7 @@ pub struct NewVersion {
     pub source: Arc<str>,
     /// The image that was built of it and of its libraries.
     pub image: ImageKey,
-    /// The handlers it defines.
+    /// What handles its events, as the sandbox says.
     pub handlers: Vec<String>,
     /// The versions of the libraries that went into the image, directly or not.
     pub imports: Vec<ScriptVersionId>,
@@ -155,12 +155,15 @@ struct Current {
     number: i32,
     source_hash: Vec<u8>,
     image_key: Vec<u8>,
+    handlers: Vec<String>,
 }
 
 impl Current {
+    /// The handlers may differ where another version of the interpreter read the same source.
     fn is_same(&self, version: &NewVersion) -> bool {
         self.source_hash == SourceHash::of(&version.source).as_bytes()
             && self.image_key == version.image.as_bytes()
+            && self.handlers == version.handlers
     }
 }
 
@@ -171,7 +174,7 @@ async fn current(
 ) -> Result<Option<Current>, StoreError> {
     let row = sqlx::query_as!(
         Current,
-        "SELECT v.id, v.number, v.source_hash, v.image_key
+        "SELECT v.id, v.number, v.source_hash, v.image_key, v.handlers
         FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
         WHERE s.app_id = $1 AND s.name = $2",
         app.as_uuid(),

@@ -92,7 +92,7 @@ pub(crate) async fn list_scripts(
     let found =
         context.store.scripts(app.id, after.as_ref(), query.limit.size()).await.map_err(from_store)?;
     let urls = ScriptUrls::load(&context, &app).await?;
-    let view = |script: Script| ScriptView::of(&script, urls.of(&script.name));
+    let view = |script: Script| ScriptView::of(&script, urls.of(&script));
     Ok(Json(Page::of(found, |script| script.name.clone(), view)))
 }
 
@@ -112,8 +112,8 @@ pub(crate) async fn get_script(
         return Err(version_not_found(&context, &app, &name).await);
     };
     let etag = tag(&script);
-    let url = ScriptUrls::load(&context, &app).await?.of(&name);
     let shown = Script { active: version, ..script };
+    let url = ScriptUrls::load(&context, &app).await?.of(&shown);
     let imports = PinnedImport::list(imports);
     let detail = ScriptDetail { script: ScriptView::of(&shown, url), source, imports };
     Ok(([etag.header()], Json(detail)).into_response())
@@ -141,7 +141,7 @@ pub(crate) async fn put_script(
     let condition = condition(&context, app.id, &name, &Precondition::of(&parts.headers)?).await?;
     let source = read_source(&parts.headers, body, app.limits.source_bytes).await?;
     let built = deploy::build(&context, app.id, &name, &source, &Arc::default()).await?;
-    let imports = built.script.imports;
+    let (imports, warnings) = (built.script.imports, built.script.warnings);
     let version = NewVersion {
         name: name.clone(),
         source: source.into(),
@@ -160,10 +160,11 @@ pub(crate) async fn put_script(
     };
     let importers = context.store.outdated_importers(app.id, std::slice::from_ref(&name)).await;
     let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
-    let url = ScriptUrls::load(&context, &app).await?.of(&name);
+    let url = ScriptUrls::load(&context, &app).await?.of(put.script());
     let headers = [tag(put.script()).header(), location(&app, &name)];
     let script = ScriptView::of(put.script(), url);
-    Ok((status, headers, Json(PutAnswer { script, imports, unchanged, imported_by })).into_response())
+    Ok((status, headers, Json(PutAnswer { script, imports, warnings, unchanged, imported_by }))
+        .into_response())
 }
 
 fn location(app: &App, name: &ScriptName) -> (HeaderName, String) {
@@ -248,7 +249,7 @@ pub(crate) async fn rollback_script(
         Err(error) => return Err(of_script(&context, &app, &name, error).await),
     };
     context.app_changed(app.id).await;
-    let url = ScriptUrls::load(&context, &app).await?.of(&name);
+    let url = ScriptUrls::load(&context, &app).await?.of(&script);
     let answer = RollbackAnswer { script: ScriptView::of(&script, url), unchanged };
     Ok(([tag(&script).header()], Json(answer)).into_response())
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use picloud_core::{App, PrincipalId, ScriptName};
+use picloud_core::{App, PrincipalId, ScriptName, answers_requests};
 use picloud_store::{ListedVersion, Route, Script};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -22,9 +22,9 @@ pub(crate) struct ScriptView {
     sha256: String,
     /// Size of the source, in bytes.
     pub(super) size: u32,
-    /// Where it answers: its first route's, or `/NAME` of its app.
-    pub(super) url: String,
-    /// The handlers it defines (`on_request`, ...); empty where its body is the handler.
+    /// Where it answers: its first route's, or `/NAME` of its app. Null where it answers no requests, as a library.
+    pub(super) url: Option<String>,
+    /// What handles its events: `on_request` and its like, or `body` where its body does. Empty in a library.
     pub(super) handlers: Vec<String>,
     /// When the script was first uploaded.
     #[serde(with = "time::serde::rfc3339")]
@@ -43,6 +43,8 @@ pub(crate) struct PutAnswer {
     /// The libraries that this version imports, directly or not, pinned as they are now.
     #[schema(value_type = Vec<String>)]
     pub(super) imports: Vec<ScriptName>,
+    /// What its author probably did not mean, in plain words.
+    pub(super) warnings: Vec<String>,
     /// Whether source and libraries were those of the active version already, so that nothing was done.
     pub(super) unchanged: bool,
     /// Scripts that import this one and keep the version they were built with until they are uploaded again.
@@ -94,7 +96,7 @@ pub(crate) struct VersionView {
     sha256: String,
     /// Size of the source, in bytes.
     pub(super) size: u32,
-    /// The handlers it defines.
+    /// What handles its events.
     pub(super) handlers: Vec<String>,
     /// The libraries it was built from, and the numbers of their versions.
     pub(super) imports: Vec<PinnedImport>,
@@ -113,7 +115,7 @@ impl PinnedImport {
 }
 
 impl ScriptView {
-    pub(crate) fn of(script: &Script, url: String) -> Self {
+    pub(crate) fn of(script: &Script, url: Option<String>) -> Self {
         let active = &script.active;
         Self {
             name: script.name.clone(),
@@ -162,11 +164,14 @@ impl<'a> ScriptUrls<'a> {
         Ok(Self { context, app, routes })
     }
 
-    /// Where a script answers.
-    pub(crate) fn of(&self, script: &ScriptName) -> String {
-        let route = self.routes.iter().find(|route| route.script == *script);
-        let path = route.map_or_else(|| format!("/{script}"), |route| route.pattern.to_string());
-        self.context.config.apps.url(&self.app.name, &path)
+    /// Where a script answers, if it does.
+    pub(crate) fn of(&self, script: &Script) -> Option<String> {
+        if !answers_requests(&script.active.handlers) {
+            return None;
+        }
+        let route = self.routes.iter().find(|route| route.script == script.name);
+        let path = route.map_or_else(|| format!("/{}", script.name), |route| route.pattern.to_string());
+        Some(self.context.config.apps.url(&self.app.name, &path))
     }
 }
 

@@ -38,9 +38,13 @@ impl Execute for ScriptedSandbox {
             }
             let imports = found.keys().cloned().collect();
             let sources = ScriptSources { name: name.clone(), source: source.into(), libraries: found };
-            let handlers =
-                if source.contains("fn on_request") { vec!["on_request".into()] } else { Vec::new() };
-            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings: Vec::new() })
+            let handlers = match source {
+                _ if source.contains("fn on_request") => vec!["on_request".into()],
+                _ if source.contains("fn ") || source.is_empty() => Vec::new(),
+                _ => vec!["body".into()],
+            };
+            let warnings = if source.is_empty() { vec!["the script is empty".into()] } else { Vec::new() };
+            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings })
         })
     }
 
