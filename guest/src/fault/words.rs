@@ -41,7 +41,9 @@ fn variable_not_found(name: &str, api: &Api) -> String {
     }
     if let Some(first) = api.module(name).and_then(|signatures| signatures.first()) {
         let function = name_of(first);
-        return format!("`{name}` is a module: its functions are called with `::`, as in `{name}::{function}`");
+        return format!(
+            "`{name}` is a module: its functions are called with `::`, as in `{name}::{function}`"
+        );
     }
     if let Some(instead) = other_language(name) {
         return format!("there is no `{name}` here: {instead}");

@@ -63,10 +63,7 @@ pub(crate) fn from_guest(fault: types::Fault) -> Fault {
 
 /// The wall-clock limit is reached.
 pub(crate) fn deadline(limits: &Limits) -> Fault {
-    Fault::new(
-        ErrorCode::DeadlineExceeded,
-        format!("the time limit of {} ms is reached", limits.wall_ms),
-    )
+    Fault::new(ErrorCode::DeadlineExceeded, format!("the time limit of {} ms is reached", limits.wall_ms))
 }
 
 /// A failed host call as the script sees it.
