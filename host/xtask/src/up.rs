@@ -25,6 +25,9 @@ use crate::{
 /// The app that every first start shows.
 const SAMPLE: &str = "docs/examples/hello";
 
+/// A start that takes longer than this has built something.
+const A_WHILE: Duration = Duration::from_mins(1);
+
 /// How to start.
 #[derive(clap::Args)]
 pub(crate) struct UpArguments {
@@ -49,10 +52,10 @@ pub(crate) fn up(root: &Path, arguments: &UpArguments) -> Result<()> {
         Some(_) => Ok("DATABASE_URL is set: that server is used".into()),
         None => system::ensure_postgresql(),
     })?;
-    steps.step("Interpreter for WebAssembly (the first build takes some minutes)", || {
+    steps.step("Interpreter for WebAssembly (the first build takes about two minutes)", || {
         Ok(if guest::build(root)?.fresh { "up to date" } else { "built" }.into())
     })?;
-    steps.step("Program (the first build takes some minutes)", || {
+    steps.step("Program (the first build takes about ten minutes on two cores)", || {
         process::run(process::cargo(root).args([
             "build",
             "--locked",
@@ -141,9 +144,11 @@ fn print_summary(place: &Place, steps: &Steps) {
     let app = server::reachable(place.app);
     let token = place.token_file();
     let token = token.display();
-    println!("\nPiCloud is up after {}.\n", seconds(steps.elapsed()));
+    // The time in which cargo built this program cannot be known here.
+    let note = if steps.elapsed() > A_WHILE { ", besides the time to build this command" } else { "" };
+    println!("\nPiCloud is up after {}{note}.\n", seconds(steps.elapsed()));
     println!("  apps         http://{app}/@hello/hello");
-    println!("  control      http://{admin}/api/v1");
+    println!("  control      http://{admin}/api/v1 (with the token)");
     println!("  owner token  {token}\n");
     println!("Call the sample:");
     println!(
