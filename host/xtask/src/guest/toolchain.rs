@@ -13,12 +13,6 @@ const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_SIZE: &str = "about 400 MB";
 const DEBIAN_SOURCES: &str = "/usr/src/rustc-web";
 
-/// LLVM inlines for a target on which calls are cheap; in WebAssembly each is also a check of the stack and, with fuel,
-/// a write and a read of the counter. Measured against the default of 225: 6 % less fuel and a tenth less time for the
-/// CPU-bound script of the benchmarks, for a third more code. Whatever flags the caller has set do not reach the
-/// guest, so that fuel is the same everywhere.
-const INLINING: &str = "-Cllvm-args=-inline-threshold=800";
-
 /// A way to compile the guest.
 pub(crate) enum Toolchain {
     /// The toolchain that builds everything else, with the target's standard library installed.
@@ -89,7 +83,6 @@ impl Toolchain {
             command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker).env_remove("RUSTUP_TOOLCHAIN");
         }
         let status = command
-            .env("CARGO_ENCODED_RUSTFLAGS", INLINING)
             .args(["build", "--locked", "--package", "picloud-guest", "--lib", "--profile", "guest"])
             .args(["--target", TARGET, "--target-dir"])
             .arg(&target_dir)
