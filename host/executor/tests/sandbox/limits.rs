@@ -59,6 +59,23 @@ fn a_slow_script_meets_the_deadline() {
 }
 
 #[test]
+fn what_was_used_before_the_deadline_is_told() {
+    let app = TestApp::new(&[
+        ("outer", r#"let a = []; a.pad(100_000, 1); app::invoke("loops", ())"#),
+        ("loops", "loop {}"),
+    ]);
+    let short = Limits { fuel: 20_000_000_000, wall_ms: 200, ..Limits::default() };
+    let loops = app.run("loops", post("{}"), short);
+    assert_eq!(code(&loops), "deadline_exceeded");
+    assert!(loops.usage.fuel > 1_000_000, "{:?}", loops.usage);
+    // Also in a nested call, which is given up in the middle of its caller.
+    let outer = app.run("outer", post("{}"), short);
+    assert_eq!(code(&outer), "deadline_exceeded");
+    assert!(outer.usage.fuel > 1_000_000, "{:?}", outer.usage);
+    assert!(outer.usage.memory_bytes > 1_600_000, "{:?}", outer.usage);
+}
+
+#[test]
 fn a_slow_host_call_meets_the_deadline() {
     let app = TestApp::new(&[("waits", r#"kv::get("c", "k")"#)]);
     *app.delay.lock().unwrap() = Some(Duration::from_hours(1));
