@@ -41,4 +41,4 @@ pub use names::{AppName, CollectionName, DomainName, KvKey, NameError, Principal
 pub use node::{DirectCall, DirectResult, Node, NodeStatus};
 pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
 pub use scope::{Scope, UnknownScope};
-pub use script::{ImageKey, SourceHash, answers_requests};
+pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};

@@ -88,10 +88,17 @@ impl ImageKey {
     }
 }
 
+/// What stands for the body among a script's handlers ([`BuiltScript::handlers`](crate::BuiltScript)), where it is the
+/// body that handles its events. The guest reports it so.
+pub const BODY_HANDLER: &str = "body";
+
+/// The name of the function that handles requests.
+const REQUEST_HANDLER: &str = "on_request";
+
 /// Whether a script with these handlers ([`BuiltScript::handlers`](crate::BuiltScript)) answers requests. A library
 /// does not, nor a script that handles other events only.
 pub fn answers_requests(handlers: &[String]) -> bool {
-    handlers.iter().any(|handler| handler == "on_request" || handler == "body")
+    handlers.iter().any(|handler| handler == REQUEST_HANDLER || handler == BODY_HANDLER)
 }
 
 #[cfg(test)]
@@ -131,7 +138,7 @@ mod tests {
         let answers = |handlers: &[&str]| {
             answers_requests(&handlers.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        assert!(answers(&["body"]) && answers(&["on_kv", "on_request"]));
+        assert!(answers(&[BODY_HANDLER]) && answers(&["on_kv", "on_request"]));
         assert!(!answers(&[]) && !answers(&["on_kv"]));
     }
 

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use picloud_core::{
-    Answer, AppId, BuildError, Event, Execute, ExecutionId, ImageKey, Invocation, Limits, ScriptSources,
+    Answer, AppId, BODY_HANDLER, BuildError, Event, Execute, ExecutionId, ImageKey, Invocation, Limits,
+    ScriptSources, answers_requests,
 };
 use picloud_executor::{Executor, ExecutorConfig, PoolMode};
 
@@ -44,6 +45,19 @@ fn a_library_is_compiled_into_the_image() {
     let built = app.deploy("main").unwrap();
     assert_eq!(built.imports, [script_name("lib/math")]);
     assert_eq!(body(&app.run("main", post("{}"), Limits::default())), "42");
+}
+
+#[test]
+fn what_handles_events_is_reported_by_the_names_that_the_host_knows() {
+    let app = TestApp::new(&[
+        ("body", "1"),
+        ("function", "fn on_request(req) { 1 }"),
+        ("library", "fn twice(x) { x * 2 }"),
+    ]);
+    let handlers = |name: &str| app.deploy(name).unwrap().handlers;
+    assert_eq!(handlers("body"), [BODY_HANDLER]);
+    assert!(answers_requests(&handlers("body")) && answers_requests(&handlers("function")));
+    assert!(!answers_requests(&handlers("library")));
 }
 
 #[test]

@@ -47,7 +47,7 @@ macro_rules! entries {
     ($condition_and_order:literal, $app:ident, $position:expr, $script:ident, $size:ident) => {
         sqlx::query_as!(
             Row,
-            r#"SELECT position, execution_id, script, level, message, logged_at,
+            r#"SELECT position, execution_id, seq, script, level, message, logged_at,
                 (SELECT jsonb_build_object(
                     'code', e.error_code, 'message', e.error_message, 'position', e.error_position)
                 FROM executions e WHERE seq = $5 AND e.id = execution_id) AS "failure: Json<Failure>"
@@ -80,7 +80,7 @@ impl Store {
     pub async fn execution_logs(&self, app: AppId, id: ExecutionId) -> Result<Vec<LogEntry>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
-            r#"SELECT position, execution_id, script, level, message, logged_at,
+            r#"SELECT position, execution_id, seq, script, level, message, logged_at,
                 NULL::jsonb AS "failure: Json<Failure>"
             FROM execution_logs WHERE execution_id = $2 AND app_id = $1 AND seq < $3 ORDER BY seq"#,
             app.as_uuid(),
@@ -131,6 +131,7 @@ impl Store {
 struct Row {
     position: i64,
     execution_id: uuid::Uuid,
+    seq: i32,
     script: String,
     level: String,
     message: String,
@@ -150,11 +151,16 @@ impl TryFrom<Row> for LogEntry {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let content = match row.failure {
-            Some(Json(failure)) => {
+        let content = match (row.seq, row.failure) {
+            (FAILURE_SEQ, Some(Json(failure))) => {
                 LogContent::Failure(fault(&failure.code, failure.message, failure.position)?)
             }
-            None => LogContent::Line { level: level(&row.level), message: row.message },
+            // The two are stored and dropped together.
+            (FAILURE_SEQ, None) => {
+                let broken = format!("the failure of execution {} has no execution", row.execution_id);
+                return Err(StoreError::Database(broken.into()));
+            }
+            _ => LogContent::Line { level: level(&row.level), message: row.message },
         };
         Ok(Self {
             position: LogPosition(row.position),

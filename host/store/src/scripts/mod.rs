@@ -16,6 +16,25 @@ use crate::{
     text::{digest, parse},
 };
 
+/// The version in a row that has its columns beside others. Each statement's rows have a type of their own, so that a
+/// function cannot take them.
+macro_rules! version_of {
+    ($row:ident) => {
+        crate::scripts::ScriptVersion::try_from(crate::scripts::VersionRow {
+            id: $row.id,
+            number: $row.number,
+            source_hash: $row.source_hash,
+            image_key: $row.image_key,
+            size: $row.size,
+            handlers: $row.handlers,
+            created_at: $row.created_at,
+            created_by: $row.created_by,
+        })
+    };
+}
+
+use version_of;
+
 pub use bundle::{Bundle, BundleTarget, BundleVersion};
 pub use put::{NewVersion, PutVersion, VersionCondition};
 pub use sources::{LibrarySource, ScriptSource};
@@ -65,8 +84,8 @@ impl Store {
     ) -> Result<Page<Script>, StoreError> {
         let rows = sqlx::query_as!(
             ScriptRow,
-            "SELECT s.id, s.name, s.created_at, v.id AS version_id, v.number, v.source_hash, v.image_key,
-                v.size, v.handlers, v.created_at AS version_created_at, v.created_by
+            "SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
+                v.image_key, v.size, v.handlers, v.created_at, v.created_by
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
             WHERE s.app_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3",
             app.as_uuid(),
@@ -80,8 +99,8 @@ impl Store {
     pub async fn script(&self, app: AppId, name: &ScriptName) -> Result<Option<Script>, StoreError> {
         let row = sqlx::query_as!(
             ScriptRow,
-            "SELECT s.id, s.name, s.created_at, v.id AS version_id, v.number, v.source_hash, v.image_key,
-                v.size, v.handlers, v.created_at AS version_created_at, v.created_by
+            "SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
+                v.image_key, v.size, v.handlers, v.created_at, v.created_by
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
             WHERE s.app_id = $1 AND s.name = $2",
             app.as_uuid(),
@@ -90,8 +109,11 @@ impl Store {
         row.fetch_optional(&self.pool).await?.map(Script::try_from).transpose()
     }
 
-    /// Of each of `names`, the scripts whose active version was built with another version of it than the one that
+    /// Of each of `names`, the scripts whose active version was built with another source of it than the one that
     /// is active now. Those without such scripts are left out.
+    ///
+    /// The sources are compared, not the versions: where a library has its old source again, deploying who imports
+    /// it would change nothing.
     pub async fn outdated_importers(
         &self,
         app: AppId,
@@ -101,8 +123,9 @@ impl Store {
         let rows = sqlx::query!(
             "SELECT DISTINCT library.name AS library, importer.name AS importer
             FROM scripts library
-            JOIN script_versions v ON v.script_id = library.id AND v.id <> library.active_version_id
-            JOIN script_imports i ON i.library_version_id = v.id
+            JOIN script_versions active ON active.id = library.active_version_id
+            JOIN script_versions pinned ON pinned.script_id = library.id AND pinned.source_hash <> active.source_hash
+            JOIN script_imports i ON i.library_version_id = pinned.id
             JOIN scripts importer ON importer.active_version_id = i.version_id
             WHERE library.app_id = $1 AND library.name = ANY ($2) ORDER BY 1, 2",
             app.as_uuid(),
@@ -117,16 +140,16 @@ impl Store {
 }
 
 struct ScriptRow {
-    id: uuid::Uuid,
+    script_id: uuid::Uuid,
     name: String,
-    created_at: OffsetDateTime,
-    version_id: uuid::Uuid,
+    script_created_at: OffsetDateTime,
+    id: uuid::Uuid,
     number: i32,
     source_hash: Vec<u8>,
     image_key: Vec<u8>,
     size: Option<i32>,
     handlers: Vec<String>,
-    version_created_at: OffsetDateTime,
+    created_at: OffsetDateTime,
     created_by: Option<uuid::Uuid>,
 }
 
@@ -134,25 +157,16 @@ impl TryFrom<ScriptRow> for Script {
     type Error = StoreError;
 
     fn try_from(row: ScriptRow) -> Result<Self, StoreError> {
-        let active = VersionRow {
-            id: row.version_id,
-            number: row.number,
-            source_hash: row.source_hash,
-            image_key: row.image_key,
-            size: row.size,
-            handlers: row.handlers,
-            created_at: row.version_created_at,
-            created_by: row.created_by,
-        };
         Ok(Self {
-            id: ScriptId::from_uuid(row.id),
+            id: ScriptId::from_uuid(row.script_id),
             name: parse(&row.name)?,
-            active: active.try_into()?,
-            created_at: row.created_at,
+            active: version_of!(row)?,
+            created_at: row.script_created_at,
         })
     }
 }
 
+/// The columns of a version.
 struct VersionRow {
     id: uuid::Uuid,
     number: i32,

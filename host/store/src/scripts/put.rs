@@ -50,7 +50,7 @@ pub enum PutVersion {
     Created(Script),
     /// It has a new version, which is now active.
     Updated(Script),
-    /// Source and libraries are those of the active version: nothing was done.
+    /// Source, libraries and handlers are those of the active version: nothing was done.
     Unchanged(Script),
 }
 
@@ -64,7 +64,7 @@ impl PutVersion {
 }
 
 impl Store {
-    /// Stores a version and makes it active, unless the active version has the same source and image.
+    /// Stores a version and makes it active, unless the active version has the same source, image and handlers.
     ///
     /// [`StoreError::Conflict`] if `condition` does not hold or a pinned library is gone; 100 versions are
     /// kept beside those in use, older ones are removed.

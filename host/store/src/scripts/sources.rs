@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId};
-
 use sqlx::PgConnection;
 
-use super::{ScriptVersion, VersionRow};
+use super::{ScriptVersion, version_of};
 use crate::{Store, StoreError, text::parse};
 
 /// A version with its source.
@@ -57,18 +56,8 @@ impl Store {
             row.id,
         );
         let imports = imports.fetch_all(&self.pool).await?;
-        let version = VersionRow {
-            id: row.id,
-            number: row.number,
-            source_hash: row.source_hash,
-            image_key: row.image_key,
-            size: row.size,
-            handlers: row.handlers,
-            created_at: row.created_at,
-            created_by: row.created_by,
-        };
         Ok(Some(ScriptSource {
-            version: version.try_into()?,
+            version: version_of!(row)?,
             source: row.source.into(),
             imports: imports
                 .into_iter()
@@ -93,13 +82,14 @@ impl Store {
     }
 
     /// Everything that an image of an app is built from: the script's source and those of its pinned
-    /// libraries.
+    /// libraries. `None` if the app has no version with this image, or a library of it was deleted.
     pub async fn image_sources(
         &self,
         app: AppId,
         image: ImageKey,
     ) -> Result<Option<ScriptSources>, StoreError> {
-        // The newest of the versions with this image; any would do, since the key covers all their sources.
+        // The newest of the versions with this image: where a library was deleted and made again with the same
+        // source, the older ones have lost it.
         let version = sqlx::query_scalar!(
             "SELECT id FROM script_versions WHERE app_id = $1 AND image_key = $2 ORDER BY number DESC LIMIT 1",
             app.as_uuid(),
@@ -107,16 +97,18 @@ impl Store {
         );
         let mut connection = self.pool.acquire().await?;
         match version.fetch_optional(&mut *connection).await? {
-            Some(version) => sources_of(&mut connection, ScriptVersionId::from_uuid(version)).await,
+            Some(version) => sources_of(&mut connection, ScriptVersionId::from_uuid(version), image).await,
             None => Ok(None),
         }
     }
 }
 
-/// The source of a version and of the libraries that it pins.
+/// The source of a version and of the libraries that it pins, if they are still those that `image` was built from.
+/// What a deleted library was is not known any more, but the key covers its source: without it, it is another key.
 pub(super) async fn sources_of(
     connection: &mut PgConnection,
     version: ScriptVersionId,
+    image: ImageKey,
 ) -> Result<Option<ScriptSources>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT s.name, v.source, v.id = $1 AS "is_script!"
@@ -134,5 +126,6 @@ pub(super) async fn sources_of(
             libraries.insert(name, source);
         }
     }
-    Ok(script.map(|(name, source)| ScriptSources { name, source, libraries }))
+    let sources = script.map(|(name, source)| ScriptSources { name, source, libraries });
+    Ok(sources.filter(|sources| ImageKey::of(sources) == image))
 }

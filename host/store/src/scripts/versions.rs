@@ -6,12 +6,12 @@ use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVer
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{Script, ScriptVersion, VersionRow, sources::sources_of};
+use super::{Script, ScriptVersion, sources::sources_of, version_of};
 use crate::{
     Page, PageSize, Store, StoreError,
     apps::lock_app,
     changes::notify,
-    text::{bigint, parse},
+    text::{bigint, digest, parse},
 };
 
 /// From when on a version was active.
@@ -68,19 +68,9 @@ impl Store {
             size.and_one(),
         );
         Page::of(rows.fetch_all(&self.pool).await?, size, |row| {
-            let version = VersionRow {
-                id: row.id,
-                number: row.number,
-                source_hash: row.source_hash,
-                image_key: row.image_key,
-                size: row.size,
-                handlers: row.handlers,
-                created_at: row.created_at,
-                created_by: row.created_by,
-            };
             let imports = row.import_names.iter().zip(row.import_numbers);
             Ok(ListedVersion {
-                version: version.try_into()?,
+                version: version_of!(row)?,
                 imports: imports
                     .map(|(name, number)| Ok((parse(name)?, number)))
                     .collect::<Result<_, StoreError>>()?,
@@ -138,9 +128,8 @@ impl Store {
         let (version, image) =
             found.version_id.zip(found.image_key).ok_or(StoreError::NotFound { what: "version" })?;
         let (script, version) = (ScriptId::from_uuid(found.script_id), ScriptVersionId::from_uuid(version));
-        // The key covers the sources of the libraries: it is another one where some of them are missing.
-        let sources = sources_of(&mut transaction, version).await?;
-        if sources.is_none_or(|sources| ImageKey::of(&sources).as_bytes()[..] != image[..]) {
+        let image = ImageKey::from_bytes(digest(image)?);
+        if sources_of(&mut transaction, version, image).await?.is_none() {
             return Err(StoreError::LibraryGone { script: name.to_string(), number });
         }
         let activated = activate(&mut transaction, script, version, by).await?;

@@ -306,3 +306,16 @@ async fn an_id_without_a_time_is_refused() {
     batch.keep(record(app, ExecutionId::from_uuid(Uuid::nil())));
     assert!(matches!(store.store_history(&batch).await, Err(StoreError::Invalid(_))));
 }
+
+#[tokio::test]
+async fn a_failure_in_the_log_without_its_execution_is_broken_data() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let app = store.create_app(&app_name("demo")).await.unwrap().id;
+    keep(&store, [failure(app, "hello", ErrorCode::OutOfFuel)]).await;
+    let logs = async || store.logs_after(app, None, LogPosition::default(), size(9)).await;
+    assert_eq!(logs().await.unwrap().items.len(), 1);
+    database.execute("DELETE FROM executions").await;
+    let broken = logs().await;
+    assert!(matches!(broken, Err(StoreError::Database(_))), "an empty line of the script's own: {broken:?}");
+}

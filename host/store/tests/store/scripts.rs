@@ -1,6 +1,6 @@
 //! Scripts, versions, pinned libraries.
 
-use picloud_core::{ImageKey, Method, ScriptVersionId, SourceHash};
+use picloud_core::{BODY_HANDLER, ImageKey, Method, ScriptVersionId, SourceHash};
 use picloud_store::{
     NewRoute, NewVersion, PutVersion, RollBack, StoreError, VersionCondition, testing::TestDatabase,
 };
@@ -48,6 +48,31 @@ async fn the_same_source_with_another_library_is_another_version() {
     upload(&store, app, "lib", "fn f() { 3 }", &[]).await;
     let outdated = store.outdated_importers(app, &names).await.unwrap();
     assert_eq!(outdated.into_iter().collect::<Vec<_>>(), [(script_name("lib"), vec![script_name("main")])]);
+}
+
+#[tokio::test]
+async fn who_imports_a_source_that_a_library_has_again_is_not_outdated() {
+    let (store, app) = with_app().await;
+    let names = [script_name("lib")];
+    upload(&store, app, "lib", "fn f() { 1 }", &[]).await;
+    upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    upload(&store, app, "lib", "fn f() { 2 }", &[]).await;
+    assert_eq!(store.outdated_importers(app, &names).await.unwrap().len(), 1);
+    upload(&store, app, "lib", "fn f() { 1 }", &[]).await;
+    assert!(store.outdated_importers(app, &names).await.unwrap().is_empty());
+    let again = upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    assert!(matches!(again, PutVersion::Unchanged(_)), "to deploy it would change nothing: {again:?}");
+}
+
+#[tokio::test]
+async fn the_same_source_with_other_handlers_is_another_version() {
+    let (store, app) = with_app().await;
+    let old = NewVersion { handlers: Vec::new(), ..version(&store, app, "hello", "1", &[]).await };
+    store.put_version(app, &old, VersionCondition::None).await.unwrap();
+    let new = NewVersion { handlers: vec![BODY_HANDLER.to_owned()], ..old };
+    let put = store.put_version(app, &new, VersionCondition::None).await.unwrap();
+    assert!(matches!(put, PutVersion::Updated(_)), "{put:?}");
+    assert_eq!((put.script().active.number, put.script().active.handlers.len()), (2, 1));
 }
 
 #[tokio::test]
@@ -170,6 +195,8 @@ async fn a_library_of_old_versions_only_can_be_deleted_and_they_are_not_rolled_b
     upload(&store, app, "lib", "fn f() {}", &[]).await;
     upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
     upload(&store, app, "main", "2", &[]).await;
+    let image = store.script_source(app, &main, Some(1)).await.unwrap().unwrap().version.image;
+    assert!(store.image_sources(app, image).await.unwrap().is_some());
     // As long as the library is there, so is the way back.
     store.roll_back(app, &main, 1, None).await.unwrap();
     assert!(matches!(store.delete_script(app, &lib).await, Err(StoreError::InUse { .. })));
@@ -180,10 +207,15 @@ async fn a_library_of_old_versions_only_can_be_deleted_and_they_are_not_rolled_b
     assert!(matches!(refused, Err(StoreError::LibraryGone { number: 1, .. })), "{refused:?}");
     assert_eq!(store.script(app, &main).await.unwrap().unwrap().active.number, 2);
     assert!(store.script_source(app, &main, Some(1)).await.unwrap().is_some());
+    assert!(store.image_sources(app, image).await.unwrap().is_none(), "what is left makes another image");
 
     // A library of the same name is another one.
-    upload(&store, app, "lib", "fn f() { 2 }", &[]).await;
+    upload(&store, app, "lib", "fn f() {}", &[]).await;
     assert!(matches!(store.roll_back(app, &main, 1, None).await, Err(StoreError::LibraryGone { .. })));
+    // A version that was built with it has the same image, and the sources of that are there again.
+    let again = upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
+    assert_eq!(again.script().active.image, image);
+    assert!(store.image_sources(app, image).await.unwrap().is_some());
 }
 
 #[tokio::test]

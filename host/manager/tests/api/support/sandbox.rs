@@ -7,9 +7,9 @@ use std::{
 };
 
 use picloud_core::{
-    AppId, BoxFuture, BuildError, BuiltScript, Completion, DirectCall, DirectResult, Effects, ErrorCode,
-    Execute, ExecutionId, Fault, HostCalls, ImageKey, Invocation, KvReads, Libraries, LogLevel, LogLine,
-    Logs, Node, NodeStatus, ScriptName, ScriptSources, SourcePosition, Usage,
+    AppId, BODY_HANDLER, BoxFuture, BuildError, BuiltScript, Completion, DirectCall, DirectResult, Effects,
+    ErrorCode, Execute, ExecutionId, Fault, HostCalls, ImageKey, Invocation, KvReads, Libraries, LogLevel,
+    LogLine, Logs, Node, NodeStatus, ScriptName, ScriptSources, SourcePosition, Usage,
 };
 
 /// Compiles everything but lines that start with `!`; `import NAME` lines import.
@@ -41,7 +41,7 @@ impl Execute for ScriptedSandbox {
             let handlers = match source {
                 _ if source.contains("fn on_request") => vec!["on_request".into()],
                 _ if source.contains("fn ") || source.is_empty() => Vec::new(),
-                _ => vec!["body".into()],
+                _ => vec![BODY_HANDLER.into()],
             };
             let warnings = if source.is_empty() { vec!["the script is empty".into()] } else { Vec::new() };
             Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings })
