@@ -1,10 +1,11 @@
 //! A script's answer, validated before anything of it is committed or sent.
 //!
 //! Refused as `bad_response` is what cannot be sent as it is: a status that is none, header names and values
-//! that HTTP does not allow, too many or too large headers, a body over the limit, the platform's session
-//! cookie. Dropped is what the platform decides itself: hop-by-hop headers, `content-length`, `picloud-*`, and
-//! `Domain` in `set-cookie`; scripts that pass on another server's answer have them and mean no harm. Where apps share
-//! an origin, so is what would concern the others: headers for the whole origin, and cookies outside of the app's path.
+//! that HTTP does not allow, too many or too large headers, more than one content type, a body over the limit,
+//! the platform's session cookie. Dropped is what the platform decides itself: hop-by-hop headers,
+//! `content-length`, `picloud-*`, and `Domain` in `set-cookie`; scripts that pass on another server's answer have
+//! them and mean no harm. Where apps share an origin, so is what would concern the others: headers for the whole
+//! origin, and cookies outside of the app's path.
 
 use bytes::Bytes;
 use http::{
@@ -72,9 +73,12 @@ fn status(status: i64) -> Result<StatusCode, Fault> {
 
 /// `app` is given where the app has neighbours on its origin.
 fn headers(given: Vec<(String, String)>, limits: &Limits, app: Option<&AppName>) -> Result<HeaderMap, Fault> {
+    let is_type = |name: &str| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str());
+    let types: Vec<&str> =
+        given.iter().filter(|(name, _)| is_type(name)).map(|(_, value)| value.as_str()).collect();
+    check_one_type(&types)?;
     // The type does not count: where a script gives none, the interpreter adds one.
-    let counted = given.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
-    let (count, limit) = (counted.count(), limits.response_headers);
+    let (count, limit) = (given.len() - types.len(), limits.response_headers);
     if count as u64 > limit {
         return Err(bad(format!("the answer has {count} headers; the limit is {limit}")));
     }
@@ -108,13 +112,57 @@ fn headers(given: Vec<(String, String)>, limits: &Limits, app: Option<&AppName>)
     Ok(headers)
 }
 
-/// Whether a browser could show the answer as a document that runs scripts. SVG and XML can; a type that is
-/// missing or unreadable may be guessed.
+/// Refuses more than one content type, as several headers or as a list in one: browsers take the last of them,
+/// others the first, so that what was checked would not be what is shown.
+fn check_one_type(types: &[&str]) -> Result<(), Fault> {
+    match types {
+        [one] if has_list(one) => {
+            Err(bad(format!("the content-type {one:?} lists several types; an answer has one")))
+        }
+        [] | [_] => Ok(()),
+        many => Err(bad(format!("the answer has {} content-type headers; allowed is one", many.len()))),
+    }
+}
+
+/// Whether a header's value has a comma outside of quotes, or after a quote that is never closed.
+fn has_list(value: &str) -> bool {
+    let (mut is_quoted, mut quoted_comma) = (false, false);
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => (is_quoted, quoted_comma) = (!is_quoted, false),
+            b'\\' if is_quoted => {
+                bytes.next();
+            }
+            b',' if is_quoted => quoted_comma = true,
+            b',' => return true,
+            _ => {}
+        }
+    }
+    is_quoted && quoted_comma
+}
+
+/// Whether a browser could show the answer as a document that runs scripts. XML can, SVG among it, and the parts of a
+/// multipart answer have types of their own; a type that is none may be guessed.
 fn is_page(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else { return false };
     let Ok(text) = value.to_str() else { return true };
     let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media_type == "text/html" || media_type.ends_with("xml") || !media_type.contains('/')
+    let is_document = matches!(media_type.as_str(), "text/html" | "text/xsl")
+        || media_type.ends_with("xml")
+        || media_type.starts_with("multipart/");
+    is_document || is_guessed(&media_type)
+}
+
+/// Whether a browser looks at the body instead of this type
+/// (<https://mimesniff.spec.whatwg.org/#mime-type-sniffing-algorithm>).
+fn is_guessed(media_type: &str) -> bool {
+    let is_token = |text: &str| {
+        let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_tchar)
+    };
+    let is_type = media_type.split_once('/').is_some_and(|(kind, name)| is_token(kind) && is_token(name));
+    !is_type || matches!(media_type, "unknown/unknown" | "application/unknown" | "*/*")
 }
 
 fn bad(message: String) -> Fault {
@@ -186,6 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_one_content_type() {
+        let types = |values: &[&str]| {
+            let given: Vec<_> = values.iter().map(|value| ("Content-Type", *value)).collect();
+            check(answer(200, &given, "x"))
+        };
+        let two = types(&["text/plain", "text/html"]).unwrap_err();
+        assert_eq!(two, "the answer has 2 content-type headers; allowed is one");
+        for list in [
+            "text/plain, text/html",
+            "text/plain;a=\"b\",text/html",
+            "text/plain;a=\"\\\"\",text/html",
+            "text/plain;a=\", text/html",
+        ] {
+            assert!(types(&[list]).unwrap_err().contains("lists several types"), "{list}");
+        }
+        for one in ["text/plain; charset=utf-8", "multipart/mixed; boundary=\"a,\\\",b\""] {
+            assert!(types(&[one]).is_ok(), "{one}");
+        }
+    }
+
+    #[test]
     fn what_the_platform_decides_is_dropped() {
         let given = [
             ("Content-Length", "7"),
@@ -231,11 +300,23 @@ mod tests {
             let response = validate(given, &Limits::default(), &app(), Origin::Shared).unwrap();
             response.headers().get_all(CONTENT_SECURITY_POLICY).iter().count()
         };
-        for page in
-            ["text/html", "TEXT/HTML; charset=utf-8", "image/svg+xml", "application/xhtml+xml", "html"]
-        {
+        for page in [
+            "text/html",
+            "TEXT/HTML; charset=utf-8",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "text/xsl",
+            "multipart/x-mixed-replace; boundary=x",
+            "html",
+            "",
+            "*/*",
+            "unknown/unknown",
+            "text/pl ain",
+        ] {
             assert_eq!(policies(page), 2, "{page}");
         }
-        assert_eq!(policies("application/json"), 1);
+        for other in ["application/json", "text/plain; charset=utf-8", "image/png"] {
+            assert_eq!(policies(other), 1, "{other}");
+        }
     }
 }
