@@ -36,6 +36,12 @@ impl ApiError {
             .into()
     }
 
+    /// Says more before the text.
+    pub(crate) fn preceded_by(self, context: &str) -> Self {
+        let detail = format!("{context}{}", self.0.text());
+        self.0.detail(detail).into()
+    }
+
     /// Names the field that is wrong.
     pub(crate) fn field(self, name: impl Into<String>) -> Self {
         self.with("field", name.into())

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     error::ApiError,
-    wording::{reworded, reworded_with_field},
+    wording::{reworded_json, reworded_with_field},
 };
 
 /// A JSON body that holds no user data of its own, in bytes.
@@ -119,8 +119,7 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let cause = error.into_inner();
         if cause.is_data() {
             let named = if path == "." { String::new() } else { format!("{path}: ") };
-            let refusal =
-                ApiError::new(ErrorCode::Invalid, format!("{named}{}", reworded(&cause.to_string())));
+            let refusal = ApiError::new(ErrorCode::Invalid, format!("{named}{}", reworded_json(&cause)));
             if path == "." { refusal } else { refusal.field(path) }
         } else {
             ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
@@ -212,7 +211,8 @@ fn check_charset(headers: &HeaderMap) -> Result<(), ApiError> {
     let parameters = value.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let charset = parameters.map(|(name, value)| (name.trim(), value.trim().trim_matches('"')));
     match charset.filter(|(name, _)| name.eq_ignore_ascii_case("charset")).map(|(_, value)| value).next() {
-        Some(given) if !given.eq_ignore_ascii_case("utf-8") && !given.eq_ignore_ascii_case("utf8") => {
+        // ASCII is UTF-8 as well.
+        Some(given) if !["utf-8", "utf8", "us-ascii"].iter().any(|same| given.eq_ignore_ascii_case(same)) => {
             let detail =
                 format!("the charset is {given}; send the text as UTF-8, with charset=utf-8 or none");
             Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail))

@@ -3,10 +3,18 @@
 //! serde names Rust's types and its own notions ("expected u64", "a map"). Texts that this program writes itself
 //! pass as they are.
 
-/// What serde says, in other words, without the place in the text: the field is named beside it.
+/// What serde says, in other words.
 pub(crate) fn reworded(text: &str) -> String {
-    let text = text.split(" at line ").next().unwrap_or(text);
     known(text).unwrap_or_else(|| text.to_owned())
+}
+
+/// As [`reworded`], without the place in the text: the field is named beside it.
+pub(crate) fn reworded_json(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // A line of zero is that of no place, which is not written then.
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let said = if error.line() > 0 { text.strip_suffix(&place) } else { None };
+    reworded(said.unwrap_or(&text))
 }
 
 /// As [`reworded`], for a text that begins with the name of its field and a colon.
@@ -21,10 +29,13 @@ pub(crate) fn reworded_with_field(text: &str) -> (Option<&str>, String) {
 
 fn known(text: &str) -> Option<String> {
     if let Some(rest) = text.strip_prefix("unknown field ") {
-        return Some(format!("there is no field {}", among(rest, "no field is allowed")));
+        return Some(format!(
+            "there is no field {}",
+            among(rest, "there are no fields", "no field is allowed")?
+        ));
     }
     if let Some(rest) = text.strip_prefix("unknown variant ") {
-        return Some(format!("it cannot be {}", among(rest, "nothing is allowed")));
+        return Some(format!("it cannot be {}", among(rest, "there are no variants", "nothing is allowed")?));
     }
     if let Some(rest) = text.strip_prefix("missing field ") {
         return Some(format!("the field {} is missing", bare(rest)));
@@ -50,18 +61,18 @@ fn known(text: &str) -> Option<String> {
     })
 }
 
-/// `` `x`, expected one of `a`, `b` `` as `x; allowed are a, b`.
-fn among(text: &str, none: &str) -> String {
-    let (name, expected) = text.split_once(", ").unwrap_or((text, ""));
-    let names = expected.strip_prefix("expected ").map(|names| {
-        let names = names.strip_prefix("one of ").unwrap_or(names);
-        bare(&names.replace("` or `", "`, `"))
-    });
-    match names {
-        Some(names) if names.contains(", ") => format!("{}; allowed are {names}", bare(name)),
-        Some(name_allowed) => format!("{}; allowed is {name_allowed}", bare(name)),
-        None => format!("{}; {none}", bare(name)),
+/// `` `x`, expected one of `a`, `b` `` as `x; allowed are a, b`, and `` `x`, `` with `serdes_none` as `x; ` with
+/// `none`. The name is the client's and may be anything; what comes last is serde's.
+fn among(text: &str, serdes_none: &str, none: &str) -> Option<String> {
+    let text = text.strip_prefix('`')?;
+    if let Some(name) = text.strip_suffix(serdes_none).and_then(|rest| rest.strip_suffix("`, ")) {
+        return Some(format!("{name}; {none}"));
     }
+    let (name, expected) = text.rsplit_once("`, expected ")?;
+    let names = expected.strip_prefix("one of ").unwrap_or(expected);
+    let names = bare(&names.replace("` or `", "`, `"));
+    let are = if names.contains(", ") { "are" } else { "is" };
+    Some(format!("{name}; allowed {are} {names}"))
 }
 
 fn bare(text: &str) -> String {
@@ -107,7 +118,7 @@ mod tests {
     #[test]
     fn serdes_words_become_sentences() {
         let cases = [
-            ("missing field `value` at line 1 column 2", "the field value is missing"),
+            ("missing field `value`", "the field value is missing"),
             ("duplicate field `fuel`", "the field fuel is given twice"),
             ("unknown field `x`, expected one of `a`, `b`", "there is no field x; allowed are a, b"),
             ("unknown field `x`, expected `a` or `b`", "there is no field x; allowed are a, b"),
@@ -127,6 +138,47 @@ mod tests {
         for (serde, ours) in cases {
             assert_eq!(reworded(serde), ours);
         }
+    }
+
+    #[test]
+    fn the_name_that_a_client_gave_is_shown_whole() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct One {
+            #[expect(dead_code, reason = "only its name matters")]
+            a: Option<u8>,
+        }
+
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let hostile = [
+            "x at line 1 column 2",
+            "x, y",
+            "x`, expected `y",
+            "x`, expected one of `y`, `z",
+            "x`, there are no fields",
+            "`",
+        ];
+        for name in hostile {
+            let json = serde_json::json!({ name: 1 }).to_string();
+            let of = |error: serde_json::Error| reworded_json(&error);
+            let one = of(serde_json::from_str::<One>(&json).unwrap_err());
+            assert_eq!(one, format!("there is no field {name}; allowed is a"));
+            let none = of(serde_json::from_str::<Nothing>(&json).unwrap_err());
+            assert_eq!(none, format!("there is no field {name}; no field is allowed"));
+            let json = serde_json::json!({ "a": name }).to_string();
+            let value = of(serde_json::from_str::<One>(&json).unwrap_err());
+            assert_eq!(
+                value,
+                format!("it is the text {name:?}; allowed is a whole number that is not negative")
+            );
+        }
+    }
+
+    #[test]
+    fn a_field_in_front_is_kept_in_front() {
         let with_field = reworded_with_field("limit: invalid digit found in string");
         assert_eq!(with_field, (Some("limit"), "limit: allowed is a whole number".to_owned()));
     }

@@ -29,7 +29,7 @@ use crate::{
     store_error::from_store,
 };
 
-/// The most that a bundle has, in bytes of JSON; more where the ceiling allows a source that would not fit.
+/// The most that a bundle has, in bytes of JSON; more where a source of the largest size would not fit.
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The most scripts of a bundle.
 const BUNDLE_SCRIPTS: usize = 500;
@@ -79,7 +79,7 @@ pub(crate) struct BundledScript {
     warnings: Vec<String>,
     /// Whether it is new.
     created: bool,
-    /// Whether nothing had to be done for it.
+    /// Whether source, libraries and handlers were those of the active version already, so that nothing was done.
     unchanged: bool,
     /// Scripts that import it and keep the version they were built with until they are deployed again.
     #[schema(value_type = Vec<String>)]
@@ -130,43 +130,125 @@ pub(crate) async fn deploy_bundle(
     QueryOf(query): QueryOf<BundleQuery>,
     request: Request,
 ) -> Result<Json<BundleAnswer>, ApiError> {
-    let is_new = found.is_none();
-    let app = match found {
-        Some(TargetApp(app)) => app,
-        None if query.create_app => new_app(&context, &caller, name)?,
+    let destination = match found {
+        Some(TargetApp(app)) => Destination::Present(app),
+        None if query.create_app => Destination::New(new_app(&context, &caller, name)?),
         None => return Err(app_not_found(&name)),
     };
     let (parts, body) = request.into_parts();
-    let ceiling = &context.config.ceiling;
-    let most_bytes = BUNDLE_BYTES.max(ceiling.limits().source_bytes.saturating_mul(2));
+    let most_bytes = most_bytes(&context, &caller, destination.app());
     let bundle: Bundle = read_json(&parts.headers, body, most_bytes).await?;
-    let limits = bundle.limits.unwrap_or_default();
-    if bundle.limits.is_some() {
+    if let Some(limits) = &bundle.limits {
         allowed(Access::App(Scope::AppAdmin), Some(&caller))?;
-        ceiling.check(&limits)?;
+        context.config.ceiling.check(limits)?;
     }
-    check_sizes(&bundle.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
-    let Compiled { versions, warnings } = build(&context, &caller, app.id, &bundle.scripts).await?;
-    let routes: Option<Vec<NewRoute>> =
-        bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect());
-    let target = if is_new { BundleTarget::NewApp(app.id, &app.name) } else { BundleTarget::App(app.id) };
-    let deployed = picloud_store::Bundle { scripts: &versions, routes: routes.as_deref(), limits };
-    let turn = match bundle.limits {
+    let contents = Contents {
+        scripts: bundle.scripts,
+        routes: bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect()),
+        limits: bundle.limits,
+    };
+    let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
+        // The bundle is for that app then, with its limits and the libraries that it may have by now.
+        Err(Refusal::MadeMeanwhile) => {
+            let app = context.app(&destination.app().name).await?;
+            deploy_to(&context, &caller, &Destination::Present(app), &contents).await
+        }
+        deployed => deployed,
+    };
+    Ok(Json(deployed?))
+}
+
+/// The app that a bundle is for.
+enum Destination {
+    /// One that is there.
+    Present(App),
+    /// One that is made with the bundle.
+    New(App),
+}
+
+impl Destination {
+    fn app(&self) -> &App {
+        match self {
+            Self::Present(app) | Self::New(app) => app,
+        }
+    }
+
+    fn target(&self) -> BundleTarget<'_> {
+        match self {
+            Self::Present(app) => BundleTarget::App(app.id),
+            Self::New(app) => BundleTarget::NewApp(app.id, &app.name),
+        }
+    }
+}
+
+/// A bundle, read and checked as far as that needs no app.
+struct Contents {
+    scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
+    routes: Option<Vec<NewRoute>>,
+    limits: Option<LimitsPatch>,
+}
+
+/// Why nothing of a bundle was deployed.
+enum Refusal {
+    /// The app was to be made, and somebody else made it in the meantime.
+    MadeMeanwhile,
+    /// Anything else.
+    Error(ApiError),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::MadeMeanwhile => from_store(StoreError::AlreadyExists { what: "app" }),
+            Refusal::Error(error) => error,
+        }
+    }
+}
+
+/// The most bytes of a bundle. Only who may change the app's limits can bring sources up to the ceiling, and only
+/// for them is that much read.
+fn most_bytes(context: &Context, caller: &Caller, app: &App) -> u64 {
+    let may_change_limits = allowed(Access::App(Scope::AppAdmin), Some(caller)).is_ok();
+    let limits = if may_change_limits { context.config.ceiling.limits() } else { &app.limits };
+    BUNDLE_BYTES.max(limits.source_bytes.saturating_mul(2))
+}
+
+/// Builds the scripts and stores everything at once.
+async fn deploy_to(
+    context: &Context,
+    caller: &Caller,
+    destination: &Destination,
+    contents: &Contents,
+) -> Result<BundleAnswer, Refusal> {
+    let app = destination.app();
+    let limits = contents.limits.unwrap_or_default();
+    check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
+    let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
+    let bundle = picloud_store::Bundle { scripts: &versions, routes: contents.routes.as_deref(), limits };
+    let turn = match contents.limits {
         Some(_) => Some(context.limits_turn.lock().await),
         None => None,
     };
-    let put = context.store.put_bundle(target, deployed).await;
+    let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
     let put = match put {
         Ok(put) => put,
-        Err(error) => return Err(refusal(&context, &app, &deployed, error).await),
+        Err(StoreError::AlreadyExists { what: "app" }) => return Err(Refusal::MadeMeanwhile),
+        Err(error) => return Err(explained(context, app, &bundle, error).await.into()),
     };
     context.app_changed(app.id).await;
-    Ok(Json(BundleAnswer { app_created: is_new, scripts: bundled(&context, &app, put, warnings).await? }))
+    let app_created = matches!(destination, Destination::New(_));
+    Ok(BundleAnswer { app_created, scripts: bundled(context, app, put, warnings).await? })
 }
 
 /// Names the script that a route leads to and nobody has.
-async fn refusal(
+async fn explained(
     context: &Context,
     app: &App,
     deployed: &picloud_store::Bundle<'_>,
@@ -189,10 +271,8 @@ async fn refusal(
 /// An app that is stored with its bundle, if the caller may make one. Made before it, it would have to be removed
 /// again after a refusal, when somebody may have begun to use it; and whoever is cut off in between would leave it.
 fn new_app(context: &Context, caller: &Caller, name: AppName) -> Result<App, ApiError> {
-    allowed(Access::Instance(Scope::InstanceAdmin), Some(caller)).map_err(|_| {
-        let detail = format!("no app \"{name}\", and to make it the token needs the scope instance:admin");
-        ApiError::new(ErrorCode::Forbidden, detail).with("scope", Scope::InstanceAdmin.as_str())
-    })?;
+    allowed(Access::Instance(Scope::InstanceAdmin), Some(caller))
+        .map_err(|refusal| refusal.preceded_by(&format!("no app \"{name}\", and it cannot be made: ")))?;
     let limits = LimitsPatch::default();
     Ok(context.in_force(AppRow {
         id: AppId::generate(),

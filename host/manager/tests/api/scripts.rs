@@ -1,6 +1,6 @@
 //! Scripts, their versions, and bundles.
 
-use picloud_core::Scope;
+use picloud_core::{SandboxCeiling, Scope};
 use serde_json::{Value, json};
 
 use crate::support::Server;
@@ -39,7 +39,7 @@ async fn a_script_is_uploaded_changed_and_rolled_back() {
     server.get(&format!("{SCRIPTS}/hello?version=3")).await.problem("not_found");
     let missing = server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 9 }));
     let missing = missing.send().await.problem("not_found");
-    assert!(missing["detail"].as_str().unwrap().contains("it has 1, 2"), "{missing}");
+    assert!(missing["detail"].as_str().unwrap().contains("has no version 9; it has 1, 2"), "{missing}");
     let again =
         server.call("POST", &format!("{SCRIPTS}/hello/rollback")).json(&json!({ "version": 1 })).send().await;
     assert_eq!((again.status.as_u16(), &again.json()["unchanged"]), (200, &json!(true)));
@@ -73,7 +73,12 @@ async fn sources_are_utf8_text_up_to_the_limit() {
     let put = |content_type: &str, body: Vec<u8>| {
         server.call("PUT", &format!("{SCRIPTS}/s")).body(content_type, body)
     };
-    for good in ["text/plain; charset=utf-8", "application/rhai", "application/x-www-form-urlencoded"] {
+    for good in [
+        "text/plain; charset=utf-8",
+        "text/plain; charset=US-ASCII",
+        "application/rhai",
+        "application/x-www-form-urlencoded",
+    ] {
         assert!(put(good, b"1".to_vec()).send().await.status.is_success(), "{good}");
     }
     for bad in ["application/json", "multipart/form-data; boundary=x", "image/png"] {
@@ -243,13 +248,45 @@ async fn an_app_is_made_with_its_bundle_or_not_at_all() {
     let bundle = json!({ "scripts": { "a": "1" }, "limits": { "wall_ms": 500 } });
     server.call("PUT", "/api/v1/apps/fresh/bundle").json(&bundle).send().await.problem("app_not_found");
     let writer = server.token(&[Scope::ScriptWrite, Scope::AppAdmin], None).await;
-    assert_eq!(put(&bundle).token(&writer).send().await.problem("forbidden")["scope"], "instance:admin");
+    let refused = put(&bundle).token(&writer).send().await.problem("forbidden");
+    assert_eq!(refused["scope"], "instance:admin");
+    assert!(refused["detail"].as_str().unwrap().starts_with("no app \"fresh\""), "{refused}");
+    let demo = server.app("demo").await;
+    let of_one_app = server.token(Scope::ALL, Some(&demo)).await;
+    let refused = put(&bundle).token(&of_one_app).send().await.problem("forbidden");
+    let detail = "no app \"fresh\", and it cannot be made: the token is good for one app only";
+    assert_eq!(refused["detail"], detail, "a scope is not what it lacks");
 
     let made = put(&bundle).send().await;
     assert_eq!(made.status, 200, "{made:?}");
     assert_eq!(made.json()["app_created"], true);
     assert_eq!(server.get("/api/v1/apps/fresh").await.json()["limits"]["wall_ms"], 500);
     assert_eq!(put(&bundle).token(&writer).send().await.json()["app_created"], false);
+}
+
+#[tokio::test]
+async fn of_bundles_that_make_the_same_app_one_makes_it_and_all_are_deployed() {
+    let server = Server::start().await;
+    let put = |number: usize| {
+        let bundle = json!({ "scripts": { format!("s{number}"): "1" } });
+        server.call("PUT", "/api/v1/apps/fresh/bundle?create_app=true").json(&bundle).send()
+    };
+    let answers = futures_util::future::join_all((0..16).map(put)).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.json()["app_created"] == true).count(), 1);
+    assert_eq!(server.get("/api/v1/apps/fresh/scripts").await.items("name").len(), 16);
+}
+
+#[tokio::test]
+async fn a_large_bundle_is_read_only_from_who_may_raise_the_limit() {
+    let vars = |name: &str| (name == "PICLOUD_SANDBOX_MAX_SOURCE_BYTES").then(|| (8 << 20).to_string());
+    let server = Server::start_under(SandboxCeiling::from_vars(vars).unwrap()).await;
+    let app = server.app("demo").await;
+    let put = |bundle: &Value| server.call("PUT", "/api/v1/apps/demo/bundle").json(bundle);
+    let large = json!({ "scripts": { "a": " ".repeat(8 << 20) + "1" } });
+    put(&large).send().await.problem("too_large");
+    let writer = server.token(&[Scope::ScriptWrite], Some(&app)).await;
+    put(&large).token(&writer).send().await.problem("body_too_large");
 }
 
 #[tokio::test]

@@ -60,21 +60,27 @@ async fn find(context: &Context, app: &App, name: &ScriptName) -> Result<Script,
     context.store.script(app.id, name).await.map_err(from_store)?.ok_or_else(|| not_found(app, name))
 }
 
-/// Names what is missing, and of versions those that there are.
-async fn of_script(context: &Context, app: &App, name: &ScriptName, error: StoreError) -> ApiError {
+/// Names the script where it is what is missing.
+fn of_script(app: &App, name: &ScriptName, error: StoreError) -> ApiError {
     match error {
         StoreError::NotFound { what: "script" } => not_found(app, name),
-        StoreError::NotFound { what: "version" } => version_not_found(context, app, name).await,
         other => from_store(other),
     }
 }
 
-async fn version_not_found(context: &Context, app: &App, name: &ScriptName) -> ApiError {
+/// Names the version that is missing, and those that there are.
+async fn version_not_found(context: &Context, app: &App, name: &ScriptName, number: i32) -> ApiError {
     match context.store.versions(app.id, name, None, PageSize::MAX).await {
+        // A script has at least one version: it was deleted in the meantime.
+        Ok(found) if found.items.is_empty() => not_found(app, name),
         Ok(found) => {
             let numbers: Vec<i32> = found.items.iter().map(|listed| listed.version.number).collect();
-            let detail = format!("script \"{name}\" has no such version; it has {}", views::ranges(&numbers));
-            ApiError::new(ErrorCode::NotFound, detail).field("version")
+            let there = views::numbers(&numbers, found.more);
+            ApiError::new(
+                ErrorCode::NotFound,
+                format!("script \"{name}\" has no version {number}; it has {there}"),
+            )
+            .field("version")
         }
         Err(error) => from_store(error),
     }
@@ -109,7 +115,7 @@ pub(crate) async fn get_script(
     let number = query.version.unwrap_or(script.active.number);
     let found = context.store.script_source(app.id, &name, Some(number)).await.map_err(from_store)?;
     let Some(ScriptSource { version, source, imports }) = found else {
-        return Err(version_not_found(&context, &app, &name).await);
+        return Err(version_not_found(&context, &app, &name, number).await);
     };
     let etag = tag(&script);
     let shown = Script { active: version, ..script };
@@ -209,7 +215,7 @@ pub(crate) async fn delete_script(
     PathNames((_, name)): PathNames<(String, ScriptName)>,
 ) -> Result<StatusCode, ApiError> {
     if let Err(error) = context.store.delete_script(app.id, &name).await {
-        return Err(of_script(&context, &app, &name, error).await);
+        return Err(of_script(&app, &name, error));
     }
     context.app_changed(app.id).await;
     Ok(StatusCode::NO_CONTENT)
@@ -246,7 +252,10 @@ pub(crate) async fn rollback_script(
     let (script, unchanged) = match context.store.roll_back(app.id, &name, to.version, by).await {
         Ok(RollBack::Activated(script)) => (script, false),
         Ok(RollBack::Unchanged(script)) => (script, true),
-        Err(error) => return Err(of_script(&context, &app, &name, error).await),
+        Err(StoreError::NotFound { what: "version" }) => {
+            return Err(version_not_found(&context, &app, &name, to.version).await);
+        }
+        Err(error) => return Err(of_script(&app, &name, error)),
     };
     context.app_changed(app.id).await;
     let url = ScriptUrls::load(&context, &app).await?.of(&script);

@@ -45,7 +45,7 @@ pub(crate) struct PutAnswer {
     pub(super) imports: Vec<ScriptName>,
     /// What its author probably did not mean, in plain words.
     pub(super) warnings: Vec<String>,
-    /// Whether source and libraries were those of the active version already, so that nothing was done.
+    /// Whether source, libraries and handlers were those of the active version already, so that nothing was done.
     pub(super) unchanged: bool,
     /// Scripts that import this one and keep the version they were built with until they are uploaded again.
     #[schema(value_type = Vec<String>)]
@@ -175,8 +175,16 @@ impl<'a> ScriptUrls<'a> {
     }
 }
 
-/// Version numbers, the newest first, as people read them: `1 to 4, 7`.
-pub(super) fn ranges(newest_first: &[i32]) -> String {
+/// Version numbers, given the newest first, as people read them: `1 to 4, 7`. `more` says that there are earlier ones.
+pub(super) fn numbers(newest_first: &[i32], more: bool) -> String {
+    let mut text = ranges(newest_first);
+    if more {
+        text.push_str(" and earlier ones");
+    }
+    text
+}
+
+fn ranges(newest_first: &[i32]) -> String {
     let mut ranges: Vec<(i32, i32)> = Vec::new();
     for number in newest_first.iter().rev() {
         match ranges.last_mut() {
@@ -198,7 +206,8 @@ mod tests {
 
     #[test]
     fn versions_are_named_in_ranges() {
-        assert_eq!(ranges(&[1]), "1");
-        assert_eq!(ranges(&[9, 8, 5, 4, 3, 1]), "1, 3 to 5, 8, 9");
+        assert_eq!(numbers(&[1], false), "1");
+        assert_eq!(numbers(&[9, 8, 5, 4, 3, 1], false), "1, 3 to 5, 8, 9");
+        assert_eq!(numbers(&[9, 8, 7], true), "7 to 9 and earlier ones");
     }
 }

@@ -51,6 +51,11 @@ pub(crate) struct Call {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_under(SandboxCeiling::default()).await
+    }
+
+    /// A server with another ceiling than the default one.
+    pub(crate) async fn start_under(ceiling: SandboxCeiling) -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().await;
         let data_dir = tempfile::tempdir().unwrap();
@@ -62,7 +67,7 @@ impl Server {
         let config = ManagerConfig {
             bind: address,
             hosts: vec!["cloud.example".into()],
-            ceiling: SandboxCeiling::default(),
+            ceiling,
             apps: AppAddress::Path { base: "http://127.0.0.1:8421".into() },
         };
         let node = Arc::new(ScriptedNode::default());
