@@ -1,4 +1,4 @@
-//! Numbers as people write and read them: sizes with KiB, MiB and GiB, times with ms, s and h.
+//! Numbers as people write and read them: sizes with KiB, MiB and GiB, times with ms, s, min and h.
 
 /// Units of sizes, in bytes, the largest first.
 const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

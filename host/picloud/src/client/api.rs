@@ -13,7 +13,7 @@ use ureq::{
 };
 
 use super::{
-    ConnectionArgs,
+    CommonArgs, ConnectionArgs,
     error::{ClientError, Problem},
     login::{Logins, is_this_machine, owner_token},
     suggest::suggestion,
@@ -50,7 +50,8 @@ pub(super) enum Payload<'a> {
 
 impl Api {
     /// The server that the arguments name, with the token that is found for it.
-    pub(super) fn connect(args: &ConnectionArgs) -> Result<Self, ClientError> {
+    pub(super) fn connect(common: &CommonArgs) -> Result<Self, ClientError> {
+        let args = &common.connection;
         let mut api = Self::without_token(args);
         let token = match &args.token {
             Some(token) => Some(token.trim().to_owned()),
@@ -59,7 +60,8 @@ impl Api {
         if token.is_none() {
             return Err(ClientError::NoToken(api.url, data_folder_hint(&args.data)));
         }
-        if api.url.starts_with("http:") && !is_this_machine(&api.url) {
+        // With `--json` standard error has one object or nothing.
+        if !common.json && api.url.starts_with("http:") && !is_this_machine(&api.url) {
             terminal::warning(format_args!("the token goes to {} unencrypted", api.url));
         }
         api.token = token;

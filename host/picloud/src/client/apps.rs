@@ -91,7 +91,7 @@ pub(super) fn run(command: AppCommand) -> Result<(), ClientError> {
 }
 
 fn create(args: &NamedArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.call(Method::POST, "/api/v1/apps", Payload::Json(&json!({ "name": args.name })))?;
     if args.common.json {
         return print_json(&answer);
@@ -102,7 +102,7 @@ fn create(args: &NamedArgs) -> Result<(), ClientError> {
 }
 
 fn list(args: &CommonArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.connection)?;
+    let api = Api::connect(args)?;
     let items = Items::fetch(&api, "/api/v1/apps", &[], None)?;
     if args.json {
         return print_json(&items.json());
@@ -116,7 +116,7 @@ fn list(args: &CommonArgs) -> Result<(), ClientError> {
 }
 
 fn show(args: &NamedArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.get(&app_path(&args.name, ""))?;
     if args.common.json {
         return print_json(&answer);
@@ -131,14 +131,14 @@ fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
         let problem = format!("--confirm is {}, not {}; nothing was deleted", args.confirm, args.name);
         return Err(ClientError::Input(problem));
     }
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     api.call(Method::DELETE, &app_path(&args.name, ""), Payload::None)?;
     terminal::note(format_args!("deleted the app {}", args.name));
     Ok(())
 }
 
 fn show_or_set_limits(args: &LimitsArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let path = app_path(&args.name, "/limits");
     let answer = if args.set.is_empty() {
         api.get(&path)?

@@ -15,7 +15,7 @@ use super::{
     api::{Api, Payload},
     app_path,
     error::ClientError,
-    project::{AppFolder, BundleRoute, Project, read_source, script_name},
+    project::{AppFolder, BundleRoute, Project, Start, read_source, script_name},
     scripts::address,
     session::print_json,
 };
@@ -26,7 +26,8 @@ use crate::terminal::{self, GOOD};
 #[command(after_help = "\
 A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its \
 own, as in api/users), and all of it is deployed at once or not at all. A file or a folder inside of it is named \
-in the same way: picloud.toml is looked for upwards, up to the root of a git repository. It may have:
+in the same way: picloud.toml is looked for upwards, up to the root of a git repository or your home, and only in \
+folders of yours. It may have:
 
   name = \"demo\"                 # the app
   [[routes]]                    # if none, a script answers at its own name
@@ -86,7 +87,7 @@ struct BundleAnswer {
 pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
     let (app, bundle) = if args.path.is_dir() { folder(args)? } else { file(args)? };
     let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let path = app_path(&app, "/bundle?create_app=true");
     let answer = api.call(Method::PUT, &path, Payload::JsonText(&bundle))?;
     if args.common.json {
@@ -108,8 +109,12 @@ fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         return Err(ClientError::Input(problem));
     }
     let source = read_source(&args.path)?;
-    let folder = args.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let app_folder = AppFolder::find(folder.unwrap_or(Path::new(".")))?.unwrap_or_default();
+    let app_folder = if args.app.app.is_some() && args.name.is_some() {
+        AppFolder::default()
+    } else {
+        let folder = args.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        AppFolder::find(folder.unwrap_or(Path::new(".")), Start::Around)?.unwrap_or_default()
+    };
     let name = match &args.name {
         Some(name) => {
             ScriptName::new(name.as_str()).map_err(|error| ClientError::Input(error.to_string()))?
@@ -131,7 +136,7 @@ fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
             "--name is for a single script; those of a folder are named by their files".into(),
         ));
     }
-    let app_folder = AppFolder::find(&args.path)?;
+    let app_folder = AppFolder::find(&args.path, Start::Named)?;
     // Routes and limits belong to the whole: a subfolder brings its scripts only.
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;

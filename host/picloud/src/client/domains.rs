@@ -70,7 +70,7 @@ pub(super) fn run(command: DomainCommand) -> Result<(), ClientError> {
 
 fn list(args: &ListArgs) -> Result<(), ClientError> {
     let path = args.app.path("/domains")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let items = Items::fetch_whole(&api, &path)?;
     if args.common.json {
         return print_json(&items.json());
@@ -85,7 +85,7 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
 
 fn add(args: &NamedArgs) -> Result<(), ClientError> {
     let path = args.app.path("/domains")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.call(Method::POST, &path, Payload::Json(&json!({ "domain": args.domain })))?;
     if args.common.json {
         return print_json(&answer);
@@ -98,7 +98,7 @@ fn add(args: &NamedArgs) -> Result<(), ClientError> {
 /// Finds the domain's id and removes that: what others change in between cannot make it another one.
 fn remove(args: &NamedArgs) -> Result<(), ClientError> {
     let path = args.app.path("/domains")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let domains: Vec<Domain> = Items::fetch_whole(&api, &path)?.read(&api)?;
     let Some(found) = domains.iter().find(|domain| domain.name == args.domain.as_str()) else {
         let problem = format!("no domain \"{}\" in app \"{}\"", args.domain, args.app.name()?);

@@ -40,12 +40,12 @@ pub(crate) enum ClientError {
          folder{1}"
     )]
     NoToken(String, String),
-    /// The owner's token belongs to another user of this machine.
+    /// The owner's token is there, but this user may not read it.
     #[error(
-        "{0} cannot be read: it belongs to another user of this machine; run this as that user, or save a token of \
-         your own with `picloud login`, or set PICLOUD_TOKEN"
+        "{0} has the owner's token, but this user may not read it; run this as a user who may, or save a token of your \
+         own with `picloud login`, or set PICLOUD_TOKEN"
     )]
-    TokenOfAnother(String),
+    UnreadableToken(String),
     /// An argument or a local file is wrong.
     #[error("{0}")]
     Input(String),
@@ -74,7 +74,7 @@ impl From<ClientError> for Failure {
                 let document = problem.document.clone();
                 return Self::new(problem.exit(), &error).document(document);
             }
-            ClientError::NoToken(..) | ClientError::TokenOfAnother(_) => (Exit::Denied, "no_token"),
+            ClientError::NoToken(..) | ClientError::UnreadableToken(_) => (Exit::Denied, "no_token"),
             ClientError::Input(_) => (Exit::Usage, "usage"),
             ClientError::NotFound(_) => (Exit::NotFound, "not_found"),
             ClientError::File { .. } => (Exit::Failed, "file"),

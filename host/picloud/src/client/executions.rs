@@ -73,7 +73,7 @@ pub(super) fn run(args: &ExecutionsArgs) -> Result<(), ClientError> {
 
 fn list(args: &ExecutionsArgs) -> Result<(), ClientError> {
     let path = args.app.path("/executions")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let outcome = args.failed.then(|| "failed".to_owned());
     let query = [("script", args.script.clone()), ("outcome", outcome)];
     let items = Items::fetch(&api, &path, &query, Some(args.limit.max(1)))?;
@@ -94,7 +94,7 @@ fn list(args: &ExecutionsArgs) -> Result<(), ClientError> {
 
 fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
     let path = args.app.path(&format!("/executions/{}", segment(id)))?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.get(&path)?;
     if args.common.json {
         return print_json(&answer);

@@ -46,7 +46,7 @@ struct Answer {
 pub(super) fn run(args: &InvokeArgs) -> Result<(), ClientError> {
     let path = script_path(&args.app, &args.script, "/invoke")?;
     let event = read_json(&args.event)?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     // The event goes as it was written, so that its numbers keep every digit.
     let answer = api.call(Method::POST, &path, Payload::JsonText(&format!("{{\"event\":{event}}}")));
     let text = match answer {

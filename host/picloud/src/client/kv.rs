@@ -110,7 +110,7 @@ pub(super) fn run(command: KvCommand) -> Result<(), ClientError> {
 }
 
 fn get(args: &EntryArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.get(&entry_path(&args.app, &args.collection, &args.key)?)?;
     if args.common.json {
         return print_json(&answer);
@@ -123,7 +123,7 @@ fn set(args: &SetArgs) -> Result<(), ClientError> {
     let path = entry_path(&args.app, &args.collection, &args.key)?;
     let value = read_json(&args.value)?;
     let ttl = args.ttl.map(|seconds| format!(",\"ttl_seconds\":{seconds}")).unwrap_or_default();
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     // The value goes as it was written, so that its numbers keep every digit.
     let answer = api.call(Method::PUT, &path, Payload::JsonText(&format!("{{\"value\":{value}{ttl}}}")))?;
     if args.common.json {
@@ -136,14 +136,14 @@ fn set(args: &SetArgs) -> Result<(), ClientError> {
 
 fn remove(args: &EntryArgs) -> Result<(), ClientError> {
     let path = entry_path(&args.app, &args.collection, &args.key)?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     api.call(Method::DELETE, &path, Payload::None)?;
     terminal::note(format_args!("removed {}", terminal::printable(&args.key)));
     Ok(())
 }
 
 fn list(args: &ListArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let collection = args.collection.as_deref().map(|name| format!("/{}", segment(name))).unwrap_or_default();
     let path = args.app.path(&format!("/kv{collection}"))?;
     let items = Items::fetch(&api, &path, &[("prefix", args.prefix.clone())], Some(args.limit.max(1)))?;

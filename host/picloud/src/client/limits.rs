@@ -1,5 +1,7 @@
 //! Limits as people write and read them: `8MiB`, `2s`, `50_000_000`.
 
+use std::fmt;
+
 use picloud_core::{LimitField, LimitsPatch};
 use serde::{Deserialize, Deserializer, de};
 
@@ -23,14 +25,6 @@ impl Kind {
     }
 }
 
-/// A value of `picloud.toml`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Number(u64),
-    Text(String),
-}
-
 /// `NAME=VALUE`.
 pub(super) fn assignment(text: &str) -> Result<(LimitField, u64), String> {
     let (name, value) = text.split_once('=').ok_or("allowed is NAME=VALUE, such as memory_bytes=8MiB")?;
@@ -38,21 +32,22 @@ pub(super) fn assignment(text: &str) -> Result<(LimitField, u64), String> {
     Ok((field, value_of(field, value)?))
 }
 
-/// `[limits]` of a manifest: numbers, or texts with a unit.
+/// `[limits]` of a manifest: numbers, or texts with a unit. `None` if it names none.
 pub(super) fn of_manifest<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<LimitsPatch>, D::Error> {
-    let written = std::collections::BTreeMap::<String, Written>::deserialize(deserializer)?;
+    let written = toml::Table::deserialize(deserializer)?;
     let mut patch = LimitsPatch::default();
     for (name, value) in written {
         let field = field(&name).map_err(de::Error::custom)?;
-        let value = match value {
-            Written::Number(number) => number,
-            Written::Text(text) => value_of(field, &text).map_err(de::Error::custom)?,
+        let value = match &value {
+            toml::Value::String(text) => value_of(field, text),
+            toml::Value::Integer(number) => u64::try_from(*number).map_err(|_| refusal(field, &value)),
+            _ => Err(refusal(field, &value)),
         };
-        patch.set(field, value);
+        patch.set(field, value.map_err(de::Error::custom)?);
     }
-    Ok(Some(patch))
+    Ok((patch != LimitsPatch::default()).then_some(patch))
 }
 
 /// A value with the largest unit that shows it exactly; [`assignment`] takes it back.
@@ -71,17 +66,21 @@ fn field(name: &str) -> Result<LimitField, String> {
 }
 
 fn value_of(field: LimitField, text: &str) -> Result<u64, String> {
-    let (value, allowed) = match Kind::of(field) {
-        Kind::Bytes => {
-            (units::parse_bytes(text), "a whole number of bytes, or one with KiB, MiB or GiB such as 8MiB")
-        }
-        Kind::Millis => (
-            units::parse_millis(text),
-            "a whole number of milliseconds, or one with ms, s, min or h such as 2s",
-        ),
-        Kind::Count => (units::parse_count(text), "a whole number, such as 50_000_000"),
+    let value = match Kind::of(field) {
+        Kind::Bytes => units::parse_bytes(text),
+        Kind::Millis => units::parse_millis(text),
+        Kind::Count => units::parse_count(text),
     };
-    value.ok_or_else(|| format!("{field} is {text:?}; allowed is {allowed}", field = field.as_str()))
+    value.ok_or_else(|| refusal(field, format_args!("{text:?}")))
+}
+
+fn refusal(field: LimitField, given: impl fmt::Display) -> String {
+    let allowed = match Kind::of(field) {
+        Kind::Bytes => "a whole number of bytes, or one with KiB, MiB or GiB such as 8MiB",
+        Kind::Millis => "a whole number of milliseconds, or one with ms, s, min or h such as 2s",
+        Kind::Count => "a whole number, such as 50_000_000",
+    };
+    format!("{} is {given}; allowed is {allowed}", field.as_str())
 }
 
 #[cfg(test)]

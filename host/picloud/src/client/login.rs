@@ -97,11 +97,11 @@ pub(super) fn owner_token(url: &str, data_dir: &Path) -> Result<Option<String>, 
     }
 }
 
-/// A file that another user owns is another matter than one that is not there.
+/// A file that this user may not read is another matter than one that is not there.
 fn unread(path: &Path, error: io::Error) -> Result<Option<String>, ClientError> {
     match error.kind() {
         io::ErrorKind::NotFound => Ok(None),
-        io::ErrorKind::PermissionDenied => Err(ClientError::TokenOfAnother(path.display().to_string())),
+        io::ErrorKind::PermissionDenied => Err(ClientError::UnreadableToken(path.display().to_string())),
         _ => Err(file_error(path)(error)),
     }
 }
@@ -149,7 +149,11 @@ mod tests {
         let path = Path::new("/data/owner-token");
         assert!(unread(path, io::ErrorKind::NotFound.into()).unwrap().is_none());
         let error = unread(path, io::ErrorKind::PermissionDenied.into()).unwrap_err().to_string();
-        assert!(error.contains("/data/owner-token") && error.contains("picloud login"), "{error}");
+        assert!(
+            error.contains("/data/owner-token has the owner's token, but this user may not read it")
+                && error.contains("picloud login"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Line {
 /// Prints the last lines, the oldest first, and with `-f` those that come.
 pub(super) fn run(args: &LogsArgs) -> Result<(), ClientError> {
     let path = args.app.path("/logs")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     if args.follow {
         return follow(&api, &path, args);
     }

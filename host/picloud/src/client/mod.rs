@@ -31,7 +31,11 @@ use clap::{Args, Subcommand};
 use picloud_core::AppName;
 
 pub(crate) use self::session::{Readiness, readiness};
-use self::{api::segment, error::ClientError, project::AppFolder};
+use self::{
+    api::segment,
+    error::ClientError,
+    project::{AppFolder, Start},
+};
 use crate::{
     config::{DataDirArgs, parse_address, reachable},
     exit::Failure,
@@ -167,7 +171,7 @@ impl AppArgs {
         if let Some(name) = &self.app {
             return Ok(name.clone());
         }
-        let folder = AppFolder::find(Path::new("."))?;
+        let folder = AppFolder::find(Path::new("."), Start::Around)?;
         folder.and_then(|folder| folder.manifest.name).ok_or_else(|| {
             ClientError::Input(
                 "which app? name it with --app or PICLOUD_APP, or run this in a folder whose picloud.toml has \

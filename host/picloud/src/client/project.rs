@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{error::ClientError, limits};
@@ -84,18 +86,63 @@ impl Manifest {
     }
 }
 
+/// How a folder came to be the one where the search for a manifest begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The user named it as the app's: its own manifest counts, whoever it belongs to.
+    Named,
+    /// The command runs in it, or a file in it was named.
+    Around,
+}
+
+/// Where the search for a manifest ends, beside the root of a git repository.
+#[derive(Debug)]
+struct Bounds {
+    /// The user's home, which is the last folder to be looked at.
+    home: Option<PathBuf>,
+    /// The user. In a folder such as `/tmp` anybody can put a manifest.
+    user: u32,
+}
+
+impl Bounds {
+    fn of_this_user() -> Self {
+        let home = env::var_os("HOME").and_then(|home| fs::canonicalize(home).ok());
+        Self { home, user: geteuid().as_raw() }
+    }
+
+    /// Whether a folder and its manifest, if it has one, belong to the user. A link is looked at itself, since anybody
+    /// can make one that leads to a file of the user.
+    fn trusts(&self, folder: &Path) -> bool {
+        let is_users = |metadata: fs::Metadata| metadata.uid() == self.user;
+        let is_manifest_users = match fs::symlink_metadata(folder.join(MANIFEST)) {
+            Ok(metadata) => is_users(metadata),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        is_manifest_users && fs::metadata(folder).is_ok_and(is_users)
+    }
+}
+
 impl AppFolder {
-    /// The app's folder that `folder` is or is in. The search ends at the root of a git repository, so that a
-    /// manifest of something around it is not taken for its own.
-    pub(super) fn find(folder: &Path) -> Result<Option<Self>, ClientError> {
+    /// The app's folder that `folder` is or is in. The search upwards ends at the root of a git repository and at the
+    /// user's home, so that a manifest of something around it is not taken for its own, and before a folder or a
+    /// manifest of another user, who could say which routes and limits the app gets.
+    pub(super) fn find(folder: &Path, start: Start) -> Result<Option<Self>, ClientError> {
+        Self::find_within(folder, start, &Bounds::of_this_user())
+    }
+
+    fn find_within(folder: &Path, start: Start, bounds: &Bounds) -> Result<Option<Self>, ClientError> {
         let folder = fs::canonicalize(folder).map_err(file_error(folder))?;
         for candidate in folder.ancestors() {
+            let is_named = start == Start::Named && candidate == folder;
+            if !is_named && !bounds.trusts(candidate) {
+                break;
+            }
             if let Some(manifest) = Manifest::read(candidate)? {
                 let below = folder.strip_prefix(candidate).unwrap_or(Path::new(""));
                 let below = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
                 return Ok(Some(Self { manifest, below }));
             }
-            if candidate.join(".git").exists() {
+            if candidate.join(".git").exists() || bounds.home.as_deref() == Some(candidate) {
                 break;
             }
         }
@@ -219,7 +266,7 @@ mod tests {
     }
 
     fn read(folder: &Path) -> Result<Project, ClientError> {
-        Project::read(folder, AppFolder::find(folder)?.unwrap_or_default())
+        Project::read(folder, AppFolder::find(folder, Start::Named)?.unwrap_or_default())
     }
 
     #[test]
@@ -233,7 +280,7 @@ mod tests {
             ("repository/app/lib/z.rhai", "3"),
         ]);
         let find = |path: &str| {
-            let found = AppFolder::find(&temp.path().join(path)).unwrap();
+            let found = AppFolder::find(&temp.path().join(path), Start::Around).unwrap();
             found.map(|found| (found.manifest.name.unwrap().to_string(), found.below.join("/")))
         };
         assert_eq!(find("lib/deep"), Some(("outer".to_owned(), "lib/deep".to_owned())));
@@ -242,6 +289,26 @@ mod tests {
         assert_eq!(find("repository/app/lib"), Some(("inner".to_owned(), "lib".to_owned())));
         let part = read(&temp.path().join("lib/deep")).unwrap();
         assert_eq!(part.scripts.keys().map(ScriptName::as_str).collect::<Vec<_>>(), ["lib/deep/x"]);
+    }
+
+    #[test]
+    fn a_manifest_of_another_user_or_around_the_home_is_not_looked_at() {
+        let temp = folder(&[(MANIFEST, "name = 'outer'"), ("home/app/x.rhai", "1")]);
+        let (root, home) =
+            (temp.path().canonicalize().unwrap(), temp.path().join("home").canonicalize().unwrap());
+        let user = geteuid().as_raw();
+        let find = |path: &str, start: Start, home: Option<&Path>, user: u32| {
+            let bounds = Bounds { home: home.map(Path::to_owned), user };
+            AppFolder::find_within(&temp.path().join(path), start, &bounds).unwrap().is_some()
+        };
+        assert!(find("home/app", Start::Around, None, user));
+        assert!(!find("home/app", Start::Around, Some(&home), user), "it is outside of the home");
+        assert!(find("home/app", Start::Around, Some(&root), user), "it is in the home itself");
+        let another = user + 1;
+        assert!(!find("home/app", Start::Around, None, another));
+        assert!(!find("home/app", Start::Named, None, another), "only what was named is trusted");
+        assert!(!find("", Start::Around, None, another));
+        assert!(find("", Start::Named, None, another));
     }
 
     #[test]
@@ -267,6 +334,12 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_name_none_are_none() {
+        let temp = folder(&[(MANIFEST, "name = 'demo'\n[limits]\n"), ("a.rhai", "1")]);
+        assert_eq!(read(temp.path()).unwrap().manifest.limits, None, "to send them would need a scope");
+    }
+
+    #[test]
     fn mistakes_name_the_file_and_what_is_allowed() {
         let refused = |files: &[(&str, &str)]| {
             let temp = folder(files);
@@ -281,6 +354,10 @@ mod tests {
                 .contains("KiB, MiB or GiB")
         );
         assert!(refused(&[(MANIFEST, "[limits]\nmemory = 1"), ("a.rhai", "")]).contains("allowed are fuel"));
+        for value in ["-1", "1.5", "true", "[1]"] {
+            let problem = refused(&[(MANIFEST, &format!("[limits]\nwall_ms = {value}")), ("a.rhai", "")]);
+            assert!(problem.contains(&format!("wall_ms is {value}; allowed is a whole number")), "{problem}");
+        }
         let route = "[[routes]]\npath = '/x'\nscript = 'b'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("which has no file"));
         let route = "[[routes]]\npath = 'x'\nscript = 'a'\n";

@@ -101,7 +101,7 @@ pub(super) fn run(command: RouteCommand) -> Result<(), ClientError> {
 
 fn list(args: &ListArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let items = Items::fetch_whole(&api, &path)?;
     if args.common.json {
         return print_json(&items.json());
@@ -116,7 +116,7 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
 
 fn add(args: &AddArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let mut route = json!({ "path": args.path.to_string(), "script": args.script });
     if !args.method.is_empty() {
         route["methods"] = args.method.iter().map(|method| method.as_str()).collect();
@@ -139,7 +139,7 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
 /// Finds the route's id and removes that: what others change in between cannot make it another route.
 fn remove(args: &RemoveArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let mut routes: Vec<Route> = Items::fetch_whole(&api, &path)?.read(&api)?;
     let wanted = args.path.to_string();
     let method = args.method.map(Method::as_str);

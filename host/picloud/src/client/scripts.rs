@@ -120,7 +120,7 @@ struct Source {
 /// Lists the scripts of an app.
 pub(super) fn list(args: &ListArgs) -> Result<(), ClientError> {
     let path = args.app.path("/scripts")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let items = Items::fetch(&api, &path, &[], None)?;
     if args.common.json {
         return print_json(&items.json());
@@ -139,7 +139,7 @@ pub(super) fn list(args: &ListArgs) -> Result<(), ClientError> {
 pub(super) fn show(args: &ShowArgs) -> Result<(), ClientError> {
     let version = args.version.map(|version| version.to_string());
     let path = with_query(&script_path(&args.app, &args.script, "")?, &[("version", version)]);
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let answer = api.get(&path)?;
     if args.common.json {
         return print_json(&answer);
@@ -152,7 +152,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), ClientError> {
 /// Deletes a script.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
     let path = script_path(&args.app, &args.script, "")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     api.call(Method::DELETE, &path, Payload::None)?;
     terminal::note(format_args!("deleted the script {}", terminal::printable(&args.script)));
     Ok(())
@@ -161,7 +161,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
 /// Lists the versions of a script, the newest first.
 pub(super) fn versions(args: &VersionsArgs) -> Result<(), ClientError> {
     let path = script_path(&args.app, &args.script, "/versions")?;
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let items = Items::fetch(&api, &path, &[], None)?;
     if args.common.json {
         return print_json(&items.json());
@@ -181,7 +181,7 @@ pub(super) fn versions(args: &VersionsArgs) -> Result<(), ClientError> {
 
 /// Makes an earlier version the active one.
 pub(super) fn rollback(args: &RollbackArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.common.connection)?;
+    let api = Api::connect(&args.common)?;
     let to = match args.to {
         Some(version) => version,
         None => version_before(&api, args)?,

@@ -49,8 +49,8 @@ pub(crate) struct Readiness {
 
 /// Saves a token: of `--token` or the environment, else of standard input.
 pub(super) fn login(args: LoginArgs) -> Result<(), ClientError> {
-    let mut connection = args.common.connection;
-    let token = match connection.token.take() {
+    let mut common = args.common;
+    let token = match common.connection.token.take() {
         Some(token) => token,
         None => read_token()?,
     };
@@ -58,8 +58,8 @@ pub(super) fn login(args: LoginArgs) -> Result<(), ClientError> {
     if token.is_empty() {
         return Err(ClientError::Input("the token is empty".into()));
     }
-    connection.token = Some(token.clone());
-    let api = Api::connect(&connection)?;
+    common.connection.token = Some(token.clone());
+    let api = Api::connect(&common)?;
     let answer = api.get("/api/v1/whoami")?;
     let who: WhoAmI = api.read(&answer)?;
     let mut logins = Logins::load()?;
@@ -96,7 +96,7 @@ pub(super) fn logout(args: &CommonArgs) -> Result<(), ClientError> {
 
 /// Shows who the token stands for.
 pub(super) fn whoami(args: &CommonArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.connection)?;
+    let api = Api::connect(args)?;
     let answer = api.get("/api/v1/whoami")?;
     if args.json {
         return print_json(&answer);
@@ -109,7 +109,7 @@ pub(super) fn whoami(args: &CommonArgs) -> Result<(), ClientError> {
 
 /// Shows the state of the server.
 pub(super) fn status(args: &CommonArgs) -> Result<(), ClientError> {
-    let api = Api::connect(&args.connection)?;
+    let api = Api::connect(args)?;
     let answer = api.get("/api/v1/status")?;
     if args.json {
         return print_json(&answer);

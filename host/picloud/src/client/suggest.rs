@@ -17,6 +17,26 @@ struct Named {
 ///
 /// What goes wrong on the way is not told: the hint is an extra, and the error that it belongs to is shown anyway.
 pub(super) fn suggestion(api: &Api, path: &str, problem: &Problem) -> Option<String> {
+    let Unknown { list, name } = unknown(path, problem)?;
+    let names: Vec<Named> = Items::fetch(api, &list, &[], Some(NAMES)).ok()?.read(api).ok()?;
+    // What was named may be there, and only gone for a moment.
+    let others = names.into_iter().filter(|named| named.name != name);
+    nearest(&name, others, |named| &named.name).map(|named| named.name)
+}
+
+/// What a call named and the server does not know.
+#[derive(Debug, PartialEq, Eq)]
+struct Unknown {
+    /// Where the names are that there are.
+    list: String,
+    name: String,
+}
+
+/// A failed invocation may carry the code of what the script asked for; only 404 is about the call's own path.
+fn unknown(path: &str, problem: &Problem) -> Option<Unknown> {
+    if problem.status != 404 {
+        return None;
+    }
     let in_apps = path.strip_prefix("/api/v1/apps/")?;
     let mut parts = in_apps.split(['/', '?']);
     let app = parts.next()?;
@@ -28,7 +48,32 @@ pub(super) fn suggestion(api: &Api, path: &str, problem: &Problem) -> Option<Str
         }
         _ => return None,
     };
-    let names: Vec<Named> = Items::fetch(api, &list, &[], Some(NAMES)).ok()?.read(api).ok()?;
     // A slash is the only character of a name that is encoded.
-    nearest(&name.replace("%2F", "/"), names, |named| &named.name).map(|named| named.name)
+    Some(Unknown { list, name: name.replace("%2F", "/") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16, code: &str) -> Problem {
+        Problem { status, code: code.to_owned(), ..Problem::default() }
+    }
+
+    #[test]
+    fn a_name_is_looked_for_only_where_the_path_has_an_unknown_one() {
+        let path = "/api/v1/apps/demo/scripts/api%2Fuser/invoke";
+        let found = unknown(path, &problem(404, "script_not_found")).unwrap();
+        assert_eq!((found.list.as_str(), found.name.as_str()), ("/api/v1/apps/demo/scripts", "api/user"));
+        let found = unknown("/api/v1/apps/dem?x=1", &problem(404, "app_not_found")).unwrap();
+        assert_eq!((found.list.as_str(), found.name.as_str()), ("/api/v1/apps", "dem"));
+        assert_eq!(unknown(path, &problem(404, "not_found")), None);
+    }
+
+    #[test]
+    fn an_error_of_the_script_itself_names_nothing_of_the_path() {
+        // `app::invoke` of a script that is not there.
+        let path = "/api/v1/apps/demo/scripts/main/invoke";
+        assert_eq!(unknown(path, &problem(500, "script_not_found")), None);
+    }
 }

@@ -172,6 +172,11 @@ fn with_json_an_error_is_one_object_too() {
     let environment = [("PICLOUD_URL", "http://127.0.0.1:1"), ("PICLOUD_TOKEN", "pcl_x")];
     let away = run_plain(&["app", "list", "--json"], &environment).failed(3);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&away).unwrap()["code"], "unreachable");
+    // Not an address of this machine alone, so that people are warned that the token is sent unencrypted.
+    let environment = [("PICLOUD_URL", "http://0.0.0.0:1"), ("PICLOUD_TOKEN", "pcl_x")];
+    assert!(run_plain(&["app", "list"], &environment).failed(3).contains("unencrypted"));
+    let open = run_plain(&["app", "list", "--json"], &environment).failed(3);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&open).unwrap()["code"], "unreachable");
 }
 
 #[test]

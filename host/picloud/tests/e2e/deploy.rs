@@ -30,7 +30,7 @@ fn a_new_version_answers_at_once_and_the_old_one_comes_back() {
         app.cli(&["rollback", "v", "--to", "1"]).ok().contains("version 1 of v is the active one already")
     );
     let unknown = app.cli(&["rollback", "v", "--to", "9"]).failed(4);
-    assert!(unknown.contains("has no such version; it has 1, 2"), "{unknown}");
+    assert!(unknown.contains("has no version 9; it has 1, 2"), "{unknown}");
     let first = app.cli(&["rollback", "v"]).failed(4);
     assert!(first.contains("no earlier version; it is at version 1"), "{first}");
     let missing = app.cli(&["rollback", "vv", "--to", "1"]).failed(4);
@@ -152,6 +152,11 @@ fn a_file_in_an_apps_folder_is_named_by_its_path_there() {
     let said = server.cli(&["deploy", file.to_str().unwrap()]).ok();
     assert!(said.contains("lib/x "), "{said}");
     server.cli(&["deploy", file.to_str().unwrap(), "--name", "other"]).ok();
+    // With both names given there is nothing to look for, also where the manifest is broken.
+    fs::write(folder.path().join("lib/picloud.toml"), "nonsense").unwrap();
+    server.cli(&["deploy", file.to_str().unwrap(), "--name", "other"]).failed(2);
+    server.cli(&["deploy", file.to_str().unwrap(), "--name", "other", "--app", "named-by-path"]).ok();
+    fs::remove_file(folder.path().join("lib/picloud.toml")).unwrap();
     server.cli(&["deploy", folder.path().join("lib").to_str().unwrap()]).ok();
     let list = server.cli_in(&folder.path().join("lib"), &["list"]).ok();
     let names: Vec<_> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
