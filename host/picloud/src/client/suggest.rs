@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     fn problem(status: u16, code: &str) -> Problem {
-        Problem { status, code: code.to_owned(), ..Problem::default() }
+        let document = serde_json::json!({ "status": status, "code": code });
+        serde_json::from_value(document).unwrap()
     }
 
     #[test]
