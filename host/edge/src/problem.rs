@@ -22,6 +22,9 @@ pub const PICLOUD_REQUEST_ID: HeaderName = HeaderName::from_static("picloud-requ
 /// Seconds after which a client that was refused for load should come again, where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// The longest text in a problem, in bytes. What is longer repeats what somebody gave.
+const MAX_TEXT_BYTES: usize = 8 << 10;
+
 /// A request id as a header value.
 pub fn request_id_value(id: RequestId) -> HeaderValue {
     let mut text = [0; 36];
@@ -62,9 +65,11 @@ impl Problem {
         }))
     }
 
-    /// What happened this time, for people.
+    /// What happened this time, for people. Cut at 8 KiB: it may repeat what a client gave, which can be as long as a
+    /// body.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
-        self.0.detail = detail.into();
+        let detail = detail.into();
+        self.0.detail = if detail.len() > MAX_TEXT_BYTES { cut(&detail).into() } else { detail };
         self
     }
 
@@ -86,9 +91,15 @@ impl Problem {
         self
     }
 
-    /// Adds a member (`script`, `line`, `field`, ...). A value that is not JSON is left out.
+    /// Adds a member (`script`, `line`, `field`, ...). A value that is not JSON is left out, a text is cut as
+    /// [`detail`](Self::detail) is.
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
-        if let Ok(value) = serde_json::to_value(value) {
+        if let Ok(mut value) = serde_json::to_value(value) {
+            if let serde_json::Value::String(text) = &mut value
+                && text.len() > MAX_TEXT_BYTES
+            {
+                *text = cut(text);
+            }
             self.0.members.push((name, value));
         }
         self
@@ -171,6 +182,10 @@ impl Problem {
     }
 }
 
+fn cut(text: &str) -> String {
+    format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT_BYTES)])
+}
+
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -195,6 +210,18 @@ impl Serialize for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_problem_repeats_is_cut() {
+        let long = "é".repeat(1_000_000);
+        let problem =
+            Problem::new(ErrorCode::Invalid).detail(long.clone()).with("field", &long).with("line", 3);
+        let response: Response<Bytes> = problem.into_response();
+        assert!(response.body().len() < 3 * MAX_TEXT_BYTES, "{}", response.body().len());
+        let json: Value = serde_json::from_slice(response.body()).unwrap();
+        assert!(json["detail"].as_str().unwrap().ends_with("é…"));
+        assert_eq!(json["line"], 3);
+    }
 
     #[test]
     fn a_problem_says_what_happened_in_headers_and_body() {

@@ -3,9 +3,17 @@
 //! serde names Rust's types and its own notions ("expected u64", "a map"). Texts that this program writes itself
 //! pass as they are.
 
+/// The longest sentence, in bytes: what a client gave is repeated in it, and may be as long as a body.
+const MAX_BYTES: usize = 500;
+
 /// What serde says, in other words.
 pub(crate) fn reworded(text: &str) -> String {
-    known(text).unwrap_or_else(|| text.to_owned())
+    let mut said = known(text).unwrap_or_else(|| text.to_owned());
+    if said.len() > MAX_BYTES {
+        said.truncate(said.floor_char_boundary(MAX_BYTES));
+        said.push('…');
+    }
+    said
 }
 
 /// As [`reworded`], without the place in the text: the field is named beside it.
@@ -174,6 +182,15 @@ mod tests {
                 value,
                 format!("it is the text {name:?}; allowed is a whole number that is not negative")
             );
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_is_cut() {
+        let long = "é".repeat(1_000_000);
+        for text in [format!("unknown field `{long}`, expected `a`"), long] {
+            let said = reworded(&text);
+            assert!(said.len() < 510 && said.ends_with('…'), "{}", said.len());
         }
     }
 

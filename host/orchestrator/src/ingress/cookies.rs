@@ -31,7 +31,7 @@ pub(super) enum SetCookie {
 pub(super) fn check_set_cookie(value: &str, app: Option<&AppName>) -> SetCookie {
     let mut parts = value.split(';');
     let pair = parts.next().unwrap_or_default();
-    if is_session(name_of(pair.trim())) {
+    if is_session(sent_name(pair.trim())) {
         return SetCookie::Refused;
     }
     let own_path = app.map(|app| format!("/@{app}"));
@@ -61,6 +61,15 @@ pub(super) fn check_set_cookie(value: &str, app: Option<&AppName>) -> SetCookie 
         changed.push_str(&own);
     }
     if changed == value { SetCookie::Unchanged } else { SetCookie::Changed(changed) }
+}
+
+/// The name under which a browser sends a cookie back: one without a name is sent as its value alone, which then
+/// reads as name and value (RFC 6265bis, 5.7).
+fn sent_name(pair: &str) -> &str {
+    match pair.split_once('=') {
+        Some((name, value)) if name.trim().is_empty() => name_of(value),
+        _ => name_of(pair),
+    }
 }
 
 fn name_of(cookie: &str) -> &str {
@@ -111,7 +120,13 @@ mod tests {
         for (value, expected) in cases {
             assert_eq!(check_set_cookie(value, None), SetCookie::Changed(expected.to_owned()), "{value}");
         }
-        for value in ["picloud_session=x", " __Host-picloud_session =x", "PICLOUD_SESSION=x; Path=/"] {
+        for value in [
+            "=picloud_session=x",
+            " = __Host-picloud_session=x",
+            "picloud_session=x",
+            " __Host-picloud_session =x",
+            "PICLOUD_SESSION=x; Path=/",
+        ] {
             assert_eq!(check_set_cookie(value, None), SetCookie::Refused, "{value}");
         }
     }

@@ -62,11 +62,11 @@ pub(super) fn block(headers: &HeaderMap, authority: Option<&Authority>, is_proxi
     block
 }
 
-/// Whether this is a token of the management API, sent to an app by mistake: no script may learn it.
+/// Whether this has a token of the management API, sent to an app by mistake: no script may learn it. In whatever
+/// scheme or none, since a mistake may be in that as well.
 fn is_platforms_token(value: &HeaderValue) -> bool {
-    let value = value.as_bytes().trim_ascii();
-    let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len()) else { return false };
-    scheme.eq_ignore_ascii_case(b"Bearer ") && token.trim_ascii_start().starts_with(b"pcl_")
+    let is_separator = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+    value.as_bytes().split(is_separator).any(|word| word.starts_with(b"pcl_"))
 }
 
 fn line(block: &mut String, name: &str, value: &str) {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_token_of_the_platform_stays_out() {
-        for value in [b"Bearer pcl_abc".as_slice(), b"bearer  pcl_abc"] {
+        for value in [b"Bearer pcl_abc".as_slice(), b"bearer  pcl_abc", b"pcl_abc", b"Basic pcl_abc"] {
             assert_eq!(block(&headers(&[("authorization", value)]), None, false), "");
         }
         let own = block(&headers(&[("authorization", b"Bearer abc")]), None, false);

@@ -15,6 +15,7 @@ use super::{
     api::{Api, Payload},
     app_path,
     error::ClientError,
+    files::Links,
     project::{AppFolder, BundleRoute, Project, Start, read_source, script_name},
     scripts::address,
     session::print_json,
@@ -108,7 +109,7 @@ fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         );
         return Err(ClientError::Input(problem));
     }
-    let source = read_source(&args.path)?;
+    let source = read_source(&args.path, Links::Follow)?;
     let app_folder = if args.app.app.is_some() && args.name.is_some() {
         AppFolder::default()
     } else {

@@ -10,6 +10,7 @@ mod domains;
 mod error;
 mod excerpt;
 mod executions;
+mod files;
 mod invoke;
 mod kv;
 mod limits;

@@ -11,13 +11,20 @@ use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::{error::ClientError, limits};
+use super::{
+    error::ClientError,
+    files::{Links, file_error, read_text},
+    limits,
+};
 
 /// The file that describes an app.
 pub(super) const MANIFEST: &str = "picloud.toml";
 
 /// The largest source that is read; the server's own limit is lower.
 const MAX_SOURCE: u64 = 16 << 20;
+
+/// The largest manifest that is read.
+const MAX_MANIFEST: u64 = 1 << 20;
 
 /// How deep folders may be nested; a script's name has 64 characters.
 const MAX_DEPTH: usize = 32;
@@ -75,11 +82,7 @@ impl Manifest {
     /// Reads the manifest of a folder; `None` where it has none.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, ClientError> {
         let path = folder.join(MANIFEST);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(file_error(&path)(error)),
-        };
+        let Some(text) = read_text(&path, MAX_MANIFEST, Links::Refuse)? else { return Ok(None) };
         let manifest = toml::from_str(&text)
             .map_err(|error| ClientError::Input(format!("{}: {error}", path.display())))?;
         Ok(Some(manifest))
@@ -199,17 +202,9 @@ pub(super) fn script_name(parts: &[String], file: &Path) -> Result<ScriptName, C
 }
 
 /// Reads one script.
-pub(super) fn read_source(path: &Path) -> Result<String, ClientError> {
-    let metadata = fs::metadata(path).map_err(file_error(path))?;
-    if metadata.len() > MAX_SOURCE {
-        let problem = format!("{} is {} bytes long, which is no script", path.display(), metadata.len());
-        return Err(ClientError::Input(problem));
-    }
-    let bytes = fs::read(path).map_err(file_error(path))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        ClientError::Input(format!("{} is not UTF-8 text (byte {at})", path.display()))
-    })
+pub(super) fn read_source(path: &Path, links: Links) -> Result<String, ClientError> {
+    let missing = || file_error(path)(io::ErrorKind::NotFound.into());
+    read_text(path, MAX_SOURCE, links)?.ok_or_else(missing)
 }
 
 fn collect(
@@ -232,7 +227,7 @@ fn collect(
             collect(&path, parts, scripts)?;
             parts.pop();
         } else if path.extension().is_some_and(|extension| extension == "rhai") {
-            scripts.insert(script_name(parts, &path)?, read_source(&path)?);
+            scripts.insert(script_name(parts, &path)?, read_source(&path, Links::Refuse)?);
         }
     }
     Ok(())
@@ -244,11 +239,6 @@ fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, ClientError> {
     let mut paths = paths.map_err(file_error(folder))?;
     paths.sort();
     Ok(paths)
-}
-
-pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClientError {
-    let path = path.display().to_string();
-    move |source| ClientError::File { path, source }
 }
 
 #[cfg(test)]
@@ -331,6 +321,20 @@ mod tests {
         assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
         let routes = project.routes().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
+    }
+
+    #[test]
+    fn links_in_an_apps_folder_are_refused() {
+        let temp =
+            folder(&[("secret", "token"), ("app/a.rhai", "1"), ("other/picloud.toml", "name = 'demo'")]);
+        let link =
+            |to: &str| std::os::unix::fs::symlink(temp.path().join("secret"), temp.path().join(to)).unwrap();
+        link("app/b.rhai");
+        let error = read(&temp.path().join("app")).unwrap_err().to_string();
+        assert!(error.contains("b.rhai is a link"), "{error}");
+        link("app/picloud.toml");
+        let error = read(&temp.path().join("app")).unwrap_err().to_string();
+        assert!(error.contains("picloud.toml is a link") && !error.contains("token"), "{error}");
     }
 
     #[test]
