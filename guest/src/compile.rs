@@ -90,6 +90,8 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn parse(&mut self, name: &Rc<str>, source: &str) -> Result<AST, Fault> {
+        // Some editors begin a file with this mark of its encoding.
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         self.sources.insert(name.clone(), source.into());
         let mut ast = self.engine.compile_with_scope(&Scope::new(), source).map_err(|error| {
             let ParseError(kind, position) = error;

@@ -115,6 +115,10 @@ pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
         {
             format!("`{word}` is built in and cannot be defined anew")
         }
+        ParseErrorType::UnknownOperator(symbol) => match words::other_language(symbol) {
+            Some(instead) => format!("there is no operator `{symbol}`: {instead}"),
+            None => format!("there is no operator `{symbol}`"),
+        },
         ParseErrorType::Reserved(word) => match words::other_language(word) {
             Some(instead) => format!("`{word}` is no word of the language: {instead}"),
             None => format!("`{word}` is a reserved word and cannot be a name"),

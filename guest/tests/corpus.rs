@@ -20,6 +20,14 @@ fn every_case_ends_as_it_says() {
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
 
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_script() {
+    let mut interpreter = Interpreter::new(MemoryHost::new(BTreeMap::new(), BTreeMap::new()));
+    interpreter.build("main", "\u{feff}1 + 1").expect("it compiles");
+    let answer = interpreter.handle(Event::Invoke("null".into())).expect("it runs");
+    assert_eq!(answer, Answer::Value("2".into()));
+}
+
 fn run_all() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let cases = case::load(&folder).expect("the cases are readable");

@@ -137,6 +137,11 @@ pub(crate) fn other_language(word: &str) -> Option<&'static str> {
         "match" | "case" => "use `switch value { 1 => \"one\", _ => \"other\" }`",
         "new" => "maps are written `#{ name: value }` and arrays `[1, 2]`",
         "await" | "async" => "every call waits for its result",
+        "#" => "comments begin with `//`, maps with `#{`",
+        "++" => "write `x += 1`",
+        "--" => "write `x -= 1`",
+        "?" => "write `if a { b } else { c }`, which has a value",
+        "use" | "package" => "write `import \"name\" as alias`",
         _ => return None,
     })
 }

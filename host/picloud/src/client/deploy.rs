@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,7 @@ use super::{
     api::{Api, Payload},
     app_path,
     error::ClientError,
-    files::Links,
+    files::{Links, file_error},
     project::{AppFolder, BundleRoute, Project, Start, read_source, script_name},
     scripts::address,
     session::print_json,
@@ -31,7 +32,7 @@ in the same way: picloud.toml is looked for upwards, up to the root of a git rep
 folders of yours. It may have:
 
   name = \"demo\"                 # the app
-  [[routes]]                    # if none, a script answers at its own name
+  [[routes]]                    # a script that has none answers at its own name
   path = \"/users/:id\"
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"
@@ -102,6 +103,7 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
 }
 
 fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
+    fs::metadata(&args.path).map_err(file_error(&args.path))?;
     if args.path.extension().is_none_or(|extension| extension != "rhai") && args.name.is_none() {
         let problem = format!(
             "{} is neither a folder nor a .rhai file; --name says what to call it",

@@ -110,7 +110,7 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
     for route in items.read::<Route>(&api)? {
         table.row([route.methods(), route.path, route.script, route.url]);
     }
-    table.print("no routes; without any, each script answers at its own name")?;
+    table.print("no routes; a script that has none answers at its own name")?;
     Ok(())
 }
 
