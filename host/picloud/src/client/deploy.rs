@@ -32,7 +32,7 @@ in the same way: picloud.toml is looked for upwards, up to the root of a git rep
 folders of yours. It may have:
 
   name = \"demo\"                 # the app
-  [[routes]]                    # a script that has none answers at its own name
+  [[routes]]                    # else a script answers at its own name
   path = \"/users/:id\"
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"

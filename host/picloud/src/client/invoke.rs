@@ -11,7 +11,7 @@ use super::{
     AppArgs, CommonArgs,
     api::{Api, Payload},
     error::{ClientError, LogLine},
-    project::file_error,
+    files::file_error,
     scripts::script_path,
     session::print_json,
 };
