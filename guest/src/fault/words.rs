@@ -124,7 +124,7 @@ fn no_property(property: &str, of: Option<&str>) -> String {
 }
 
 /// What takes the place of a word that other languages have. `None` for words that mean nothing in particular.
-pub(crate) fn other_language(word: &str) -> Option<&'static str> {
+pub(super) fn other_language(word: &str) -> Option<&'static str> {
     Some(match word {
         "null" | "nil" | "undefined" | "None" | "NULL" | "none" => "the empty value is `()`",
         "True" | "False" | "TRUE" | "FALSE" => "they are written `true` and `false`",
@@ -132,7 +132,6 @@ pub(crate) fn other_language(word: &str) -> Option<&'static str> {
         "JSON" => "use `json::parse` and `json::stringify`",
         "Math" => "numbers have methods, as in `x.floor()`",
         "Date" => "`time::now()` has the time",
-        "function" | "def" | "func" => "functions begin with `fn`",
         "var" => "variables begin with `let`",
         "match" | "case" => "use `switch value { 1 => \"one\", _ => \"other\" }`",
         "new" => "maps are written `#{ name: value }` and arrays `[1, 2]`",

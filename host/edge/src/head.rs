@@ -13,48 +13,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// As much of a line's beginning as tells the headers above, their colon included.
 const START: usize = TRANSFER_ENCODING.len() + 1;
 
-/// The value of `Content-Length`, as far as it has been seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Length {
-    /// Nothing but blanks.
-    #[default]
-    Blank,
-    /// A number.
-    Number(u64),
-    /// A number that 64 bits cannot hold.
-    Beyond,
-    /// No number.
-    Other,
-}
-
-impl Length {
-    fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            *self = match (*self, byte) {
-                (Self::Blank, b' ' | b'\t') => Self::Blank,
-                (Self::Blank, b'0'..=b'9') => Self::Number(u64::from(byte - b'0')),
-                (Self::Number(number), b'0'..=b'9') => {
-                    let longer =
-                        number.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
-                    longer.map_or(Self::Beyond, Self::Number)
-                }
-                (Self::Beyond, b'0'..=b'9') => Self::Beyond,
-                // The line's end.
-                (length, b'\r') => length,
-                _ => Self::Other,
-            };
-        }
-    }
-}
-
 /// Scans one head, in whatever pieces it comes.
 #[derive(Debug, Default)]
 pub(crate) struct HeadScan {
     start: [u8; START],
     len: usize,
-    /// How much of the line has been seen.
-    seen: usize,
-    length: Length,
     lines: u32,
     lengths: u32,
     encodings: u32,
@@ -71,11 +34,6 @@ impl HeadScan {
             let room = (START - self.len).min(line.len());
             self.start[self.len..self.len + room].copy_from_slice(&line[..room]);
             self.len += room;
-            if is_header(&self.start[..self.len], CONTENT_LENGTH) {
-                self.length
-                    .feed(&line[(CONTENT_LENGTH.len() + 1).saturating_sub(self.seen).min(line.len())..]);
-            }
-            self.seen += line.len();
             let Some(end) = end else { return };
             self.end_of_line();
             bytes = &bytes[end + 1..];
@@ -97,7 +55,7 @@ impl HeadScan {
             }
             self.lines += 1;
         }
-        (self.len, self.seen) = (0, 0);
+        self.len = 0;
     }
 
     /// Whether different readers of this head could disagree about where its body ends.
@@ -109,11 +67,6 @@ impl HeadScan {
     /// finds too large in it is that length.
     pub(crate) fn has_only_a_large_body(&self) -> bool {
         self.is_done && self.lengths > 0 && self.lines <= 1 + MAX_HEADERS
-    }
-
-    /// Whether its body is announced by a number of more than 64 bits, which the parser does not take for a number.
-    pub(crate) fn has_a_length_beyond_64_bits(&self) -> bool {
-        self.has_only_a_large_body() && !self.is_ambiguous() && self.length == Length::Beyond
     }
 
     /// Whether the whole head has been seen.
@@ -168,26 +121,6 @@ mod tests {
         assert!(!scan(&head(&fields(100)), 7).has_only_a_large_body());
         assert!(!scan(&format!("GET / HTTP/1.1\r\n{}\r\n", fields(9)), 7).has_only_a_large_body());
         assert!(!scan("POST / HTTP/1.1\r\nContent-Length: 9\r\n", 7).has_only_a_large_body());
-    }
-
-    #[test]
-    fn a_length_beyond_64_bits_is_told_from_what_is_no_number() {
-        let scanned = |value: &str, piece: usize| {
-            let head = format!("POST / HTTP/1.1\r\na: b\r\nContent-Length:{value}\r\nc: 9\r\n\r\n");
-            scan(&head, piece).has_a_length_beyond_64_bits()
-        };
-        for piece in [1, 2, 7, 1000] {
-            for beyond in [format!(" {}0", u64::MAX), "9".repeat(100), "\t18446744073709551616".to_owned()] {
-                assert!(scanned(&beyond, piece), "{beyond} by {piece}");
-            }
-            for other in
-                [" 1", "", &u64::MAX.to_string(), "-1", "99999999999999999999x", "1 99999999999999999999"]
-            {
-                assert!(!scanned(other, piece), "{other} by {piece}");
-            }
-        }
-        let twice = format!("POST / HTTP/1.1\r\n{0}{0}\r\n", "content-length: 99999999999999999999\r\n");
-        assert!(!scan(&twice, 7).has_a_length_beyond_64_bits());
     }
 
     #[test]

@@ -240,13 +240,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedStream<T> {
 
 /// The answer in the place of the parser's own, which has nothing but a status.
 fn own_answer(parsers: &[u8], scan: &HeadScan) -> Bytes {
-    let too_long = || {
-        Problem::new(ErrorCode::BodyTooLarge).detail("the body is announced as larger than any body can be")
-    };
     let problem = match parsers.get(9..12) {
-        // The parser calls a length that no body can have too large a head, or no valid one.
-        Some(b"431") if scan.has_only_a_large_body() => too_long(),
-        Some(b"400") if scan.has_a_length_beyond_64_bits() => too_long(),
+        // The parser calls a length that no body can have too large a head.
+        Some(b"431") if scan.has_only_a_large_body() => Problem::new(ErrorCode::BodyTooLarge)
+            .detail("the body is announced as larger than any body can be"),
         Some(b"431") => Problem::new(ErrorCode::HeadersTooLarge)
             .detail("the head has more than 100 headers, or more bytes than this server takes"),
         Some(b"414") => {

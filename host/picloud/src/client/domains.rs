@@ -7,7 +7,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use super::{
-    AppArgs, CommonArgs,
+    AppArgs, CommonArgs, WholeAppArgs,
     api::{Api, Payload, segment},
     apps::short_time,
     error::ClientError,
@@ -20,20 +20,11 @@ use crate::terminal::{self, Table, printable};
 #[derive(Debug, Subcommand)]
 pub(crate) enum DomainCommand {
     /// List an app's host names
-    List(ListArgs),
+    List(WholeAppArgs),
     /// Give a host name to an app; its DNS and TLS are yours
     Add(NamedArgs),
     /// Take a host name from an app
     Remove(NamedArgs),
-}
-
-/// `picloud domain list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    app: AppArgs,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 /// A command about one host name.
@@ -68,7 +59,7 @@ pub(super) fn run(command: DomainCommand) -> Result<(), ClientError> {
     }
 }
 
-fn list(args: &ListArgs) -> Result<(), ClientError> {
+fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     let path = args.app.path("/domains")?;
     let api = Api::connect(&args.common)?;
     let items = Items::fetch_whole(&api, &path)?;

@@ -84,6 +84,15 @@ pub(crate) struct AppArgs {
     app: Option<AppName>,
 }
 
+/// What a command takes that is about all of an app.
+#[derive(Debug, Args)]
+pub(crate) struct WholeAppArgs {
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 /// The client's commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
@@ -101,7 +110,7 @@ pub(crate) enum ClientCommand {
     /// Upload a script or a folder of scripts; makes the app if it is missing
     Deploy(deploy::DeployArgs),
     /// List an app's scripts
-    List(scripts::ListArgs),
+    List(WholeAppArgs),
     /// Print the source of a script
     Show(scripts::ShowArgs),
     /// Delete a script

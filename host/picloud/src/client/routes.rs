@@ -7,7 +7,7 @@ use serde_json::json;
 use ureq::http;
 
 use super::{
-    AppArgs, CommonArgs,
+    AppArgs, CommonArgs, WholeAppArgs,
     api::{Api, Payload, segment},
     error::ClientError,
     pages::Items,
@@ -19,20 +19,11 @@ use crate::terminal::{self, Table, printable};
 #[derive(Debug, Subcommand)]
 pub(crate) enum RouteCommand {
     /// List an app's routes
-    List(ListArgs),
+    List(WholeAppArgs),
     /// Add a route, or give the one of the same path and methods to another script
     Add(AddArgs),
     /// Remove a route
     Remove(RemoveArgs),
-}
-
-/// `picloud route list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    app: AppArgs,
-    #[command(flatten)]
-    common: CommonArgs,
 }
 
 /// `picloud route add`.
@@ -99,7 +90,7 @@ pub(super) fn run(command: RouteCommand) -> Result<(), ClientError> {
     }
 }
 
-fn list(args: &ListArgs) -> Result<(), ClientError> {
+fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
     let api = Api::connect(&args.common)?;
     let items = Items::fetch_whole(&api, &path)?;

@@ -6,7 +6,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use super::{
-    AppArgs, CommonArgs,
+    AppArgs, CommonArgs, WholeAppArgs,
     api::{Api, Payload, segment, with_query},
     apps::short_time,
     error::ClientError,
@@ -14,15 +14,6 @@ use super::{
     session::print_json,
 };
 use crate::terminal::{self, Table};
-
-/// `picloud list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    app: AppArgs,
-    #[command(flatten)]
-    common: CommonArgs,
-}
 
 /// `picloud show`.
 #[derive(Debug, Args)]
@@ -118,7 +109,7 @@ struct Source {
 }
 
 /// Lists the scripts of an app.
-pub(super) fn list(args: &ListArgs) -> Result<(), ClientError> {
+pub(super) fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     let path = args.app.path("/scripts")?;
     let api = Api::connect(&args.common)?;
     let items = Items::fetch(&api, &path, &[], None)?;
