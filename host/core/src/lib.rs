@@ -7,6 +7,7 @@
 //! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
 
 mod app;
+mod capability;
 mod error;
 mod event;
 mod execute;
@@ -21,6 +22,9 @@ mod scope;
 mod script;
 
 pub use app::App;
+pub use capability::{
+    AppRole, Capability, InstanceRole, LeastRole, UnknownAppRole, UnknownInstanceRole, role_satisfies,
+};
 pub use error::{ErrorCode, Fault, SourcePosition};
 pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
 pub use execute::{

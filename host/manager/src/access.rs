@@ -1,4 +1,7 @@
 //! Who may call what: the caller of a request, and what an endpoint asks of it.
+//!
+//! `core`'s table of capabilities says which scope and which role something needs. Here a request is brought
+//! together with it, before its handler runs.
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams, Request, State},
@@ -6,31 +9,52 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use picloud_core::{App, AppId, AppName, ErrorCode, Scope, TokenId};
-use picloud_store::{Principal, Store};
+use picloud_core::{
+    App, AppId, AppName, AppRole, Capability, ErrorCode, InstanceRole, LeastRole, Scope, TokenId,
+    role_satisfies,
+};
+use picloud_store::{AppsSeen, Principal, Store};
 
-use crate::{context::Context, error::ApiError, store_error::from_store, token::Secret};
+use crate::{
+    context::{Context, app_not_found},
+    error::ApiError,
+    store_error::from_store,
+    token::Secret,
+};
 
 /// What an endpoint asks of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Access {
     /// Nothing: anyone who reaches the listener may call it.
     Open,
     /// A valid token, whatever its scopes.
     Authenticated,
-    /// A valid token with this scope, good for every app.
-    Instance(Scope),
-    /// A valid token with this scope, good for the app that the path names.
-    App(Scope),
+    /// A valid token with this scope; the handler answers with what its caller may see.
+    Scoped(Scope),
+    /// A capability of the installation.
+    Instance(Capability),
+    /// A capability of the app that the path names.
+    App(fn(AppId) -> Capability),
+    /// The same, but where the app is missing the handler may make it.
+    AppOrNew(fn(AppId) -> Capability),
 }
 
 impl Access {
     /// The scope it asks for.
-    pub(crate) const fn scope(self) -> Option<Scope> {
+    pub(crate) fn scope(self) -> Option<Scope> {
         match self {
             Self::Open | Self::Authenticated => None,
-            Self::Instance(scope) | Self::App(scope) => Some(scope),
+            Self::Scoped(scope) => Some(scope),
+            Self::Instance(capability) => Some(capability.scope()),
+            // The scope is the same for every app.
+            Self::App(of) | Self::AppOrNew(of) => Some(of(AppId::generate()).scope()),
         }
+    }
+
+    /// Whether its path names an app.
+    #[cfg(test)]
+    pub(crate) const fn is_of_app(self) -> bool {
+        matches!(self, Self::App(_) | Self::AppOrNew(_))
     }
 }
 
@@ -45,14 +69,69 @@ pub(crate) struct Caller {
     pub(crate) scopes: Vec<Scope>,
     /// The only app that the token is good for, if it is not for all.
     pub(crate) app: Option<AppId>,
+    /// Its role in the app that the path names, if it is a member of that.
+    pub(crate) role: Option<(AppId, AppRole)>,
+}
+
+impl Caller {
+    /// Whether it may do this: its token and its role both have to allow it.
+    pub(crate) fn may(&self, capability: Capability) -> Result<(), ApiError> {
+        self.has_scope(capability.scope())?;
+        match (self.app, capability.app()) {
+            (Some(_), None) => {
+                return Err(ApiError::new(ErrorCode::Forbidden, "the token is good for one app only"));
+            }
+            (Some(only), Some(app)) if only != app => {
+                return Err(ApiError::new(ErrorCode::Forbidden, "the token is good for another app only"));
+            }
+            _ => {}
+        }
+        let role = self.role.filter(|(app, _)| capability.app() == Some(*app)).map(|(_, role)| role);
+        if role_satisfies(self.principal.role, role, capability) {
+            return Ok(());
+        }
+        let (least, place) = match capability.least_role() {
+            LeastRole::App(least) => (least.as_str(), "in the app"),
+            LeastRole::Instance(least) => (least.as_str(), "in the installation"),
+        };
+        let is = match capability.app() {
+            Some(_) => role.map_or("no member of it", AppRole::as_str),
+            None => self.principal.role.as_str(),
+        };
+        let detail = format!("this needs the role {least} {place}; {} is {is}", self.principal.name);
+        Err(ApiError::new(ErrorCode::Forbidden, detail).with("role", least))
+    }
+
+    fn has_scope(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.scopes.contains(&scope) {
+            return Ok(());
+        }
+        let detail = format!("the token lacks the scope {scope}");
+        Err(ApiError::new(ErrorCode::Forbidden, detail).with("scope", scope.as_str()))
+    }
+
+    /// Whether it may know that an app exists.
+    fn sees_apps_of_others(&self) -> bool {
+        self.principal.role == InstanceRole::Owner
+    }
+
+    /// The apps that a list shows it.
+    pub(crate) fn apps_seen(&self) -> AppsSeen {
+        let member = (!self.sees_apps_of_others()).then_some(self.principal.id);
+        AppsSeen { member, only: self.app }
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get().cloned().ok_or_else(|| ApiError::unauthenticated("this call needs a token"))
+        caller(parts).cloned()
     }
+}
+
+fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
+    parts.extensions.get().ok_or_else(|| ApiError::unauthenticated("this call needs a token"))
 }
 
 /// Finds the caller by its bearer token.
@@ -61,42 +140,34 @@ pub(crate) async fn authenticate(store: &Store, headers: &HeaderMap) -> Result<C
     let Some(grant) = store.authenticate(secret.hash()).await.map_err(from_store)? else {
         return Err(ApiError::unauthenticated("the token is unknown, expired or revoked"));
     };
-    Ok(Caller { principal: grant.principal, token: grant.token, scopes: grant.scopes, app: grant.app })
+    Ok(Caller {
+        principal: grant.principal,
+        token: grant.token,
+        scopes: grant.scopes,
+        app: grant.app,
+        role: None,
+    })
 }
 
-/// The app that a path names, with the limits in force; only where the caller's token is good for it.
+/// The app that a path names, with the limits in force; only where the caller may do there what the endpoint is for.
+/// `None` where there is no such app, for what may make it.
+#[derive(Clone, Debug)]
 pub(crate) struct TargetApp(pub(crate) App);
 
-impl FromRequestParts<Context> for TargetApp {
+impl<S: Sync> FromRequestParts<S> for TargetApp {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, context).await?;
-        let params = RawPathParams::from_request_parts(parts, context)
-            .await
-            .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.body_text()))?;
-        let name = params.iter().find(|(key, _)| *key == "app").map_or("", |(_, value)| value);
-        let name = AppName::new(name).map_err(|error| ApiError::from(error).field("app"))?;
-        let app = context.app(&name).await?;
-        match caller.app {
-            Some(only) if only != app.id => {
-                Err(ApiError::new(ErrorCode::Forbidden, "the token is good for another app only"))
-            }
-            _ => Ok(Self(app)),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let found = parts.extensions.get().cloned();
+        found.ok_or_else(|| ApiError::internal("the target app", &"the endpoint is not one of an app"))
     }
 }
 
-/// `None` where there is no such app: for what may make it.
-impl OptionalFromRequestParts<Context> for TargetApp {
+impl<S: Sync> OptionalFromRequestParts<S> for TargetApp {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Option<Self>, ApiError> {
-        match <Self as FromRequestParts<Context>>::from_request_parts(parts, context).await {
-            Ok(app) => Ok(Some(app)),
-            Err(error) if error.code() == ErrorCode::AppNotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, ApiError> {
+        Ok(parts.extensions.get().cloned())
     }
 }
 
@@ -115,80 +186,127 @@ fn bearer(headers: &HeaderMap) -> Result<Secret, ApiError> {
 }
 
 /// Lets a request through to its handler only if the caller has what the endpoint asks.
-pub(crate) async fn require(State(access): State<Access>, request: Request, next: Next) -> Response {
-    match allowed(access, request.extensions().get()) {
-        Ok(()) => next.run(request).await,
+pub(crate) async fn require(
+    State((context, access)): State<(Context, Access)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match admit(&context, access, &mut parts).await {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// Whether a caller has what `access` asks; also for what only a part of a call needs.
-pub(crate) fn allowed(access: Access, caller: Option<&Caller>) -> Result<(), ApiError> {
-    if access == Access::Open {
+async fn admit(context: &Context, access: Access, parts: &mut Parts) -> Result<(), ApiError> {
+    if matches!(access, Access::Open) {
         return Ok(());
     }
-    let Some(caller) = caller else {
-        return Err(ApiError::unauthenticated("this call needs a token"));
-    };
-    if let Some(scope) = access.scope()
-        && !caller.scopes.contains(&scope)
-    {
-        return Err(ApiError::new(ErrorCode::Forbidden, format!("the token lacks the scope {scope}"))
-            .with("scope", scope.as_str()));
+    let mut caller = caller(parts)?.clone();
+    if let Some(scope) = access.scope() {
+        caller.has_scope(scope)?;
     }
-    if matches!(access, Access::Instance(_)) && caller.app.is_some() {
-        return Err(ApiError::new(ErrorCode::Forbidden, "the token is good for one app only"));
+    match access {
+        Access::Open | Access::Authenticated | Access::Scoped(_) => {}
+        Access::Instance(capability) => caller.may(capability)?,
+        Access::App(of) => {
+            let name = named_app(parts, context).await?;
+            let app = find(context, &mut caller, &name).await?.ok_or_else(|| app_not_found(&name))?;
+            caller.may(of(app.id))?;
+            parts.extensions.insert(TargetApp(app));
+        }
+        Access::AppOrNew(of) => {
+            let name = named_app(parts, context).await?;
+            if let Some(app) = find(context, &mut caller, &name).await? {
+                caller.may(of(app.id))?;
+                parts.extensions.insert(TargetApp(app));
+            }
+        }
     }
+    parts.extensions.insert(caller);
     Ok(())
+}
+
+async fn named_app(parts: &mut Parts, context: &Context) -> Result<AppName, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, context)
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::BadRequest, error.body_text()))?;
+    let name = params.iter().find(|(key, _)| *key == "app").map_or("", |(_, value)| value);
+    AppName::new(name).map_err(|error| ApiError::from(error).field("app"))
+}
+
+/// The app of a name, and the caller's role in it. An app that the caller has no part in is as one that does not
+/// exist, so that names of apps cannot be tried out.
+async fn find(context: &Context, caller: &mut Caller, name: &AppName) -> Result<Option<App>, ApiError> {
+    let Some(app) = context.find_app(name).await? else { return Ok(None) };
+    if caller.sees_apps_of_others() {
+        return Ok(Some(app));
+    }
+    let role = context.store.role_in_app(app.id, caller.principal.id).await.map_err(from_store)?;
+    caller.role = role.map(|role| (app.id, role));
+    Ok(role.map(|_| app))
 }
 
 #[cfg(test)]
 mod tests {
     use picloud_core::{PrincipalId, PrincipalName};
-    use picloud_store::{InstanceRole, PrincipalKind};
+    use picloud_store::PrincipalKind;
 
     use super::*;
 
-    fn caller(scopes: &[Scope]) -> Caller {
+    fn caller(role: InstanceRole, scopes: &[Scope]) -> Caller {
         let principal = Principal {
             id: PrincipalId::generate(),
-            name: PrincipalName::new("owner").unwrap(),
+            name: PrincipalName::new("ada").unwrap(),
             kind: PrincipalKind::User,
-            role: InstanceRole::Owner,
+            role,
             disabled_at: None,
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
-        Caller { principal, token: TokenId::generate(), scopes: scopes.to_vec(), app: None }
+        Caller { principal, token: TokenId::generate(), scopes: scopes.to_vec(), app: None, role: None }
     }
 
-    fn refused(access: Access, caller: Option<&Caller>) -> Option<ErrorCode> {
-        allowed(access, caller).err().map(|error| error.code())
-    }
-
-    #[test]
-    fn only_what_is_open_needs_no_caller() {
-        assert_eq!(refused(Access::Open, None), None);
-        assert_eq!(refused(Access::Authenticated, None), Some(ErrorCode::Unauthenticated));
-        assert_eq!(refused(Access::App(Scope::DataRead), None), Some(ErrorCode::Unauthenticated));
+    fn refusal(caller: &Caller, capability: Capability) -> Option<String> {
+        caller.may(capability).err().map(|error| {
+            assert_eq!(error.code(), ErrorCode::Forbidden);
+            error.detail().to_owned()
+        })
     }
 
     #[test]
-    fn a_scope_allows_nothing_but_itself() {
+    fn a_scope_allows_nothing_but_what_asks_for_it() {
+        let app = AppId::generate();
         for held in Scope::ALL {
-            for asked in Scope::ALL {
-                let expected = (held != asked).then_some(ErrorCode::Forbidden);
-                assert_eq!(refused(Access::App(*asked), Some(&caller(&[*held]))), expected);
+            let owner = caller(InstanceRole::Owner, &[*held]);
+            for capability in Capability::OF_APPS.iter().map(|of| of(app)) {
+                assert_eq!(owner.may(capability).is_ok(), capability.scope() == *held, "{capability:?}");
             }
         }
-        assert_eq!(refused(Access::Authenticated, Some(&caller(&[]))), None);
     }
 
     #[test]
-    fn a_token_of_one_app_reaches_nothing_of_the_instance() {
-        let limited = Caller { app: Some(AppId::generate()), ..caller(Scope::ALL) };
-        assert_eq!(refused(Access::Instance(Scope::ScriptRead), Some(&limited)), Some(ErrorCode::Forbidden));
-        assert_eq!(refused(Access::App(Scope::ScriptRead), Some(&limited)), None);
-        assert_eq!(refused(Access::Instance(Scope::ScriptRead), Some(&caller(Scope::ALL))), None);
+    fn a_token_of_one_app_reaches_nothing_of_the_instance_or_of_another_app() {
+        let (app, other) = (AppId::generate(), AppId::generate());
+        let limited = Caller { app: Some(app), ..caller(InstanceRole::Owner, Scope::ALL) };
+        assert_eq!(refusal(&limited, Capability::AppReadData(app)), None);
+        let refused = refusal(&limited, Capability::AppReadData(other));
+        assert_eq!(refused.as_deref(), Some("the token is good for another app only"));
+        let refused = refusal(&limited, Capability::InstanceCreateApps);
+        assert_eq!(refused.as_deref(), Some("the token is good for one app only"));
+    }
+
+    #[test]
+    fn a_token_with_every_scope_does_no_more_than_its_holders_role() {
+        let (app, other) = (AppId::generate(), AppId::generate());
+        let editor =
+            Caller { role: Some((app, AppRole::Editor)), ..caller(InstanceRole::Member, Scope::ALL) };
+        assert_eq!(refusal(&editor, Capability::AppWriteScripts(app)), None);
+        let refused = refusal(&editor, Capability::AppManageMembers(app));
+        assert_eq!(refused.as_deref(), Some("this needs the role app_admin in the app; ada is editor"));
+        let refused = refusal(&editor, Capability::AppReadScripts(other));
+        assert_eq!(refused.as_deref(), Some("this needs the role viewer in the app; ada is no member of it"));
+        let refused = refusal(&editor, Capability::InstanceCreateApps);
+        assert_eq!(refused.as_deref(), Some("this needs the role owner in the installation; ada is member"));
     }
 
     #[test]

@@ -71,8 +71,13 @@ impl Context {
 
     /// The app of this name, with the limits in force.
     pub(crate) async fn app(&self, name: &AppName) -> Result<App, ApiError> {
+        self.find_app(name).await?.ok_or_else(|| app_not_found(name))
+    }
+
+    /// The app of this name, with the limits in force, if there is one.
+    pub(crate) async fn find_app(&self, name: &AppName) -> Result<Option<App>, ApiError> {
         let row = self.store.app_by_name(name).await.map_err(from_store)?;
-        row.map(|row| self.in_force(row)).ok_or_else(|| app_not_found(name))
+        Ok(row.map(|row| self.in_force(row)))
     }
 
     /// An app with the limits in force: what it sets, cut to the ceiling.

@@ -9,7 +9,7 @@ use axum::{
     middleware,
     routing::{MethodFilter, MethodRouter, on},
 };
-use picloud_core::{ErrorCode, Scope};
+use picloud_core::{Capability, ErrorCode, Scope};
 
 use crate::{
     access::{self, Access},
@@ -51,14 +51,17 @@ macro_rules! endpoints {
 
 const OPEN: Access = Access::Open;
 const ANY_TOKEN: Access = Access::Authenticated;
-const LIST_APPS: Access = Access::Instance(Scope::ScriptRead);
-const INSTANCE_ADMIN: Access = Access::Instance(Scope::InstanceAdmin);
-const APP_ADMIN: Access = Access::App(Scope::AppAdmin);
-const SCRIPT_READ: Access = Access::App(Scope::ScriptRead);
-const SCRIPT_WRITE: Access = Access::App(Scope::ScriptWrite);
-const DATA_READ: Access = Access::App(Scope::DataRead);
-const DATA_WRITE: Access = Access::App(Scope::DataWrite);
-const LOG_READ: Access = Access::App(Scope::LogRead);
+const LIST_APPS: Access = Access::Scoped(Scope::ScriptRead);
+const CREATE_APPS: Access = Access::Instance(Capability::InstanceCreateApps);
+const READ_SCRIPTS: Access = Access::App(Capability::AppReadScripts);
+const WRITE_SCRIPTS: Access = Access::App(Capability::AppWriteScripts);
+const DEPLOY: Access = Access::AppOrNew(Capability::AppWriteScripts);
+const INVOKE: Access = Access::App(Capability::AppInvoke);
+const READ_DATA: Access = Access::App(Capability::AppReadData);
+const WRITE_DATA: Access = Access::App(Capability::AppWriteData);
+const READ_LOGS: Access = Access::App(Capability::AppReadLogs);
+const SETTINGS: Access = Access::App(Capability::AppManageSettings);
+const DELETE_APP: Access = Access::App(Capability::AppDelete);
 
 endpoints! {
     GET    "/healthz"                                        OPEN           => health::healthz;
@@ -70,51 +73,51 @@ endpoints! {
     GET    "/api/v1/status"                                  ANY_TOKEN      => node::status;
 
     GET    "/api/v1/apps"                                    LIST_APPS      => apps::list_apps;
-    POST   "/api/v1/apps"                                    INSTANCE_ADMIN => apps::create_app;
-    GET    "/api/v1/apps/{app}"                              SCRIPT_READ    => apps::get_app;
-    DELETE "/api/v1/apps/{app}"                              APP_ADMIN      => apps::delete_app;
-    GET    "/api/v1/apps/{app}/limits"                       SCRIPT_READ    => limits::get_limits;
-    PUT    "/api/v1/apps/{app}/limits"                       APP_ADMIN      => limits::set_limits;
+    POST   "/api/v1/apps"                                    CREATE_APPS    => apps::create_app;
+    GET    "/api/v1/apps/{app}"                              READ_SCRIPTS   => apps::get_app;
+    DELETE "/api/v1/apps/{app}"                              DELETE_APP     => apps::delete_app;
+    GET    "/api/v1/apps/{app}/limits"                       READ_SCRIPTS   => limits::get_limits;
+    PUT    "/api/v1/apps/{app}/limits"                       SETTINGS       => limits::set_limits;
 
-    GET    "/api/v1/apps/{app}/scripts"                      SCRIPT_READ    => scripts::list_scripts;
-    GET    "/api/v1/apps/{app}/scripts/{name}"               SCRIPT_READ    => scripts::get_script;
-    PUT    "/api/v1/apps/{app}/scripts/{name}"               SCRIPT_WRITE   => scripts::put_script;
-    DELETE "/api/v1/apps/{app}/scripts/{name}"               SCRIPT_WRITE   => scripts::delete_script;
-    GET    "/api/v1/apps/{app}/scripts/{name}/versions"      SCRIPT_READ    => scripts::list_versions;
-    POST   "/api/v1/apps/{app}/scripts/{name}/rollback"      SCRIPT_WRITE   => scripts::rollback_script;
-    POST   "/api/v1/apps/{app}/scripts/{name}/invoke"        SCRIPT_WRITE   => invoke::invoke_script;
-    PUT    "/api/v1/apps/{app}/bundle"                       SCRIPT_WRITE   => bundle::deploy_bundle;
+    GET    "/api/v1/apps/{app}/scripts"                      READ_SCRIPTS   => scripts::list_scripts;
+    GET    "/api/v1/apps/{app}/scripts/{name}"               READ_SCRIPTS   => scripts::get_script;
+    PUT    "/api/v1/apps/{app}/scripts/{name}"               WRITE_SCRIPTS  => scripts::put_script;
+    DELETE "/api/v1/apps/{app}/scripts/{name}"               WRITE_SCRIPTS  => scripts::delete_script;
+    GET    "/api/v1/apps/{app}/scripts/{name}/versions"      READ_SCRIPTS   => scripts::list_versions;
+    POST   "/api/v1/apps/{app}/scripts/{name}/rollback"      WRITE_SCRIPTS  => scripts::rollback_script;
+    POST   "/api/v1/apps/{app}/scripts/{name}/invoke"        INVOKE         => invoke::invoke_script;
+    PUT    "/api/v1/apps/{app}/bundle"                       DEPLOY         => bundle::deploy_bundle;
 
-    GET    "/api/v1/apps/{app}/routes"                       SCRIPT_READ    => routes::list_routes;
-    POST   "/api/v1/apps/{app}/routes"                       SCRIPT_WRITE   => routes::create_route;
-    DELETE "/api/v1/apps/{app}/routes/{id}"                  SCRIPT_WRITE   => routes::delete_route;
-    GET    "/api/v1/apps/{app}/domains"                      SCRIPT_READ    => domains::list_domains;
-    POST   "/api/v1/apps/{app}/domains"                      APP_ADMIN      => domains::create_domain;
-    DELETE "/api/v1/apps/{app}/domains/{id}"                 APP_ADMIN      => domains::delete_domain;
+    GET    "/api/v1/apps/{app}/routes"                       READ_SCRIPTS   => routes::list_routes;
+    POST   "/api/v1/apps/{app}/routes"                       WRITE_SCRIPTS  => routes::create_route;
+    DELETE "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::delete_route;
+    GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
+    POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
+    DELETE "/api/v1/apps/{app}/domains/{id}"                 SETTINGS       => domains::delete_domain;
 
-    GET    "/api/v1/apps/{app}/kv"                           DATA_READ      => data::list_collections;
-    GET    "/api/v1/apps/{app}/kv/{collection}"              DATA_READ      => data::list_entries;
-    GET    "/api/v1/apps/{app}/kv/{collection}/{key}"        DATA_READ      => data::get_entry;
-    PUT    "/api/v1/apps/{app}/kv/{collection}/{key}"        DATA_WRITE     => data::put_entry;
-    DELETE "/api/v1/apps/{app}/kv/{collection}/{key}"        DATA_WRITE     => data::delete_entry;
+    GET    "/api/v1/apps/{app}/kv"                           READ_DATA      => data::list_collections;
+    GET    "/api/v1/apps/{app}/kv/{collection}"              READ_DATA      => data::list_entries;
+    GET    "/api/v1/apps/{app}/kv/{collection}/{key}"        READ_DATA      => data::get_entry;
+    PUT    "/api/v1/apps/{app}/kv/{collection}/{key}"        WRITE_DATA     => data::put_entry;
+    DELETE "/api/v1/apps/{app}/kv/{collection}/{key}"        WRITE_DATA     => data::delete_entry;
 
-    GET    "/api/v1/apps/{app}/executions"                   LOG_READ       => executions::list_executions;
-    GET    "/api/v1/apps/{app}/executions/{id}"              LOG_READ       => executions::get_execution;
-    GET    "/api/v1/apps/{app}/logs"                         LOG_READ       => logs::read_logs;
-    GET    "/api/v1/apps/{app}/usage"                        LOG_READ       => usage::read_usage;
+    GET    "/api/v1/apps/{app}/executions"                   READ_LOGS      => executions::list_executions;
+    GET    "/api/v1/apps/{app}/executions/{id}"              READ_LOGS      => executions::get_execution;
+    GET    "/api/v1/apps/{app}/logs"                         READ_LOGS      => logs::read_logs;
+    GET    "/api/v1/apps/{app}/usage"                        READ_LOGS      => usage::read_usage;
 }
 
 /// The paths that may be asked for without a token.
 pub(crate) fn open_paths() -> Vec<&'static str> {
-    table().iter().filter(|line| line.access == Access::Open).map(|line| line.path).collect()
+    table().iter().filter(|line| matches!(line.access, Access::Open)).map(|line| line.path).collect()
 }
 
 /// The router of the whole table.
 pub(crate) fn router(context: Context) -> Router {
     let mut router = Router::new();
     for endpoint in table() {
-        let guarded =
-            endpoint.handler.route_layer(middleware::from_fn_with_state(endpoint.access, access::require));
+        let state = (context.clone(), endpoint.access);
+        let guarded = endpoint.handler.route_layer(middleware::from_fn_with_state(state, access::require));
         router = router.route(endpoint.path, guarded);
     }
     router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(context)
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn an_endpoint_asks_for_an_app_exactly_where_its_path_names_one() {
         for line in table() {
-            assert_eq!(matches!(line.access, Access::App(_)), line.path.contains("{app}"), "{}", line.path);
+            assert_eq!(line.access.is_of_app(), line.path.contains("{app}"), "{}", line.path);
         }
     }
 

@@ -67,6 +67,7 @@ impl ApiError {
     }
 
     /// The code.
+    #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {
         self.0.code()
     }

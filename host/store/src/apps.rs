@@ -1,6 +1,6 @@
 //! Apps and their limits.
 
-use picloud_core::{AppId, AppName, LimitField, LimitsPatch};
+use picloud_core::{AppId, AppName, LimitField, LimitsPatch, PrincipalId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -21,6 +21,15 @@ pub struct AppRow {
     pub limits: LimitsPatch,
     /// When it was made.
     pub created_at: OffsetDateTime,
+}
+
+/// Which apps a list has; without any condition, all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AppsSeen {
+    /// Only those that this principal is a member of.
+    pub member: Option<PrincipalId>,
+    /// Only this one.
+    pub only: Option<AppId>,
 }
 
 impl Store {
@@ -60,16 +69,27 @@ impl Store {
         row.fetch_optional(&self.pool).await?.map(AppRow::try_from).transpose()
     }
 
-    /// The apps whose name comes after `after`, by name.
-    pub async fn apps(&self, after: Option<&AppName>, size: PageSize) -> Result<Page<AppRow>, StoreError> {
+    /// The apps that `seen_by` lets through and whose name comes after `after`, by name.
+    pub async fn apps(
+        &self,
+        seen_by: AppsSeen,
+        after: Option<&AppName>,
+        size: PageSize,
+    ) -> Result<Page<AppRow>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
             r#"SELECT id, name, created_at,
                 ARRAY(SELECT l.name FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_names!",
                 ARRAY(SELECT l.value FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_values!"
-            FROM apps a WHERE name > $1 ORDER BY name LIMIT $2"#,
+            FROM apps a
+            WHERE name > $1
+                AND ($3::uuid IS NULL OR a.id IN (SELECT m.app_id FROM app_members m WHERE m.principal_id = $3))
+                AND ($4::uuid IS NULL OR a.id = $4)
+            ORDER BY name LIMIT $2"#,
             after.map_or("", AppName::as_str),
             size.and_one(),
+            seen_by.member.map(PrincipalId::as_uuid),
+            seen_by.only.map(AppId::as_uuid),
         );
         Page::of(rows.fetch_all(&self.pool).await?, size, AppRow::try_from)
     }

@@ -15,6 +15,7 @@ mod domains;
 mod error;
 mod history;
 mod kv;
+mod members;
 mod page;
 mod principals;
 mod routes;
@@ -27,7 +28,7 @@ mod usage;
 #[cfg(feature = "test-support")]
 pub mod testing;
 
-pub use apps::AppRow;
+pub use apps::{AppRow, AppsSeen};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript};
@@ -37,8 +38,9 @@ pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
 pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
+pub use members::Member;
 pub use page::{Page, PageSize};
-pub use principals::{InstanceRole, NewOwner, Principal, PrincipalKind};
+pub use principals::{NewOwner, Principal, PrincipalKind};
 pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, PutVersion,

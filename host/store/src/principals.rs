@@ -1,18 +1,9 @@
 //! Principals: who can do something.
 
-use picloud_core::{PrincipalId, PrincipalName};
+use picloud_core::{InstanceRole, PrincipalId, PrincipalName};
 use time::OffsetDateTime;
 
 use crate::{NewToken, Store, StoreError, text::parse, tokens::insert_token};
-
-/// What a principal may do in the whole installation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstanceRole {
-    /// Nothing by itself.
-    Member,
-    /// Everything.
-    Owner,
-}
 
 /// What a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +38,6 @@ pub struct NewOwner {
     pub name: PrincipalName,
     /// Its token.
     pub token: NewToken,
-}
-
-impl InstanceRole {
-    /// The role as storage and clients name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Member => "member",
-            Self::Owner => "owner",
-        }
-    }
 }
 
 impl PrincipalKind {
@@ -131,9 +112,9 @@ impl TryFrom<PrincipalRow> for Principal {
         Ok(Self {
             id: PrincipalId::from_uuid(row.id),
             name: parse(&row.name)?,
-            // The columns' constraints allow no third value.
+            // The column's constraint allows no third value.
             kind: if row.kind == "service" { PrincipalKind::Service } else { PrincipalKind::User },
-            role: if row.role == "owner" { InstanceRole::Owner } else { InstanceRole::Member },
+            role: parse(&row.role)?,
             disabled_at: row.disabled_at,
             created_at: row.created_at,
         })

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::{
-    access::TargetApp,
+    access::{Caller, TargetApp},
     api::limits::LimitsView,
     context::Context,
     error::ApiError,
@@ -55,15 +55,17 @@ impl AppView {
     }
 }
 
-/// The apps, by name.
+/// The apps that the caller may see, by name.
 #[utoipa::path(get, path = "/api/v1/apps", tag = "apps", params(PageQuery),
     responses((status = 200, description = "A page of apps", body = Page<AppView>)))]
 pub(crate) async fn list_apps(
     State(context): State<Context>,
+    caller: Caller,
     QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<Page<AppView>>, ApiError> {
     let after: Option<AppName> = start(query.cursor.as_ref())?;
-    let found = context.store.apps(after.as_ref(), query.limit.size()).await.map_err(from_store)?;
+    let found = context.store.apps(caller.apps_seen(), after.as_ref(), query.limit.size()).await;
+    let found = found.map_err(from_store)?;
     let view = |row| AppView::of(&context, context.in_force(row));
     Ok(Json(Page::of(found, |row| row.name.clone(), view)))
 }

@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use picloud_core::{App, AppId, AppName, ErrorCode, LimitsPatch, Scope, ScriptName};
+use picloud_core::{App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
 use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    access::{Access, Caller, TargetApp, allowed},
+    access::{Caller, TargetApp},
     api::{
         limits::LimitsChange,
         routes::RouteRequest,
@@ -139,7 +139,7 @@ pub(crate) async fn deploy_bundle(
     let most_bytes = most_bytes(&context, &caller, destination.app());
     let bundle: Bundle = read_json(&parts.headers, body, most_bytes).await?;
     if let Some(limits) = &bundle.limits {
-        allowed(Access::App(Scope::AppAdmin), Some(&caller))?;
+        caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
     let contents = Contents {
@@ -214,7 +214,7 @@ impl From<Refusal> for ApiError {
 /// The most bytes of a bundle. Only who may change the app's limits can bring sources up to the ceiling, and only
 /// for them is that much read.
 fn most_bytes(context: &Context, caller: &Caller, app: &App) -> u64 {
-    let may_change_limits = allowed(Access::App(Scope::AppAdmin), Some(caller)).is_ok();
+    let may_change_limits = caller.may(Capability::AppManageSettings(app.id)).is_ok();
     let limits = if may_change_limits { context.config.ceiling.limits() } else { &app.limits };
     BUNDLE_BYTES.max(limits.source_bytes.saturating_mul(2))
 }
@@ -271,7 +271,8 @@ async fn explained(
 /// An app that is stored with its bundle, if the caller may make one. Made before it, it would have to be removed
 /// again after a refusal, when somebody may have begun to use it; and whoever is cut off in between would leave it.
 fn new_app(context: &Context, caller: &Caller, name: AppName) -> Result<App, ApiError> {
-    allowed(Access::Instance(Scope::InstanceAdmin), Some(caller))
+    caller
+        .may(Capability::InstanceCreateApps)
         .map_err(|refusal| refusal.preceded_by(&format!("no app \"{name}\", and it cannot be made: ")))?;
     let limits = LimitsPatch::default();
     Ok(context.in_force(AppRow {

@@ -1,7 +1,7 @@
 //! Apps, limits, domains, and what goes with an app.
 
 use picloud_core::{AppId, DomainName, ExecutionId, LimitsPatch, MethodSet};
-use picloud_store::{HistoryBatch, NewRoute, StoreError, testing, testing::TestDatabase};
+use picloud_store::{AppsSeen, HistoryBatch, NewRoute, StoreError, testing, testing::TestDatabase};
 
 use crate::{
     fixture::{app_name, commit, id, script_name, set, size, upload, with_app, writes},
@@ -25,10 +25,10 @@ async fn apps_are_listed_in_pages_by_name() {
     for name in ["b", "a-1", "a", "c"] {
         store.create_app(&app_name(name)).await.unwrap();
     }
-    let first = store.apps(None, size(3)).await.unwrap();
+    let first = store.apps(AppsSeen::default(), None, size(3)).await.unwrap();
     let names: Vec<_> = first.items.iter().map(|app| app.name.as_str()).collect();
     assert_eq!((names.as_slice(), first.more), (["a", "a-1", "b"].as_slice(), true));
-    let rest = store.apps(Some(&first.items[2].name), size(3)).await.unwrap();
+    let rest = store.apps(AppsSeen::default(), Some(&first.items[2].name), size(3)).await.unwrap();
     assert_eq!((rest.items.len(), rest.items[0].name.as_str(), rest.more), (1, "c", false));
 }
 

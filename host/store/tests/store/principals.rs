@@ -1,8 +1,8 @@
 //! Principals and tokens.
 
-use picloud_core::{PrincipalId, PrincipalName, Scope, TokenId};
+use picloud_core::{InstanceRole, PrincipalId, PrincipalName, Scope, TokenId};
 use picloud_store::{
-    InstanceRole, NewOwner, NewToken, PrincipalKind, Store, StoreError, TokenHash,
+    NewOwner, NewToken, PrincipalKind, Store, StoreError, TokenHash,
     testing::{self, TestDatabase},
 };
 use time::{Duration, OffsetDateTime};
