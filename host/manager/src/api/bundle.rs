@@ -23,7 +23,7 @@ use crate::{
         scripts::{ScriptUrls, ScriptView, not_found},
     },
     context::{Context, app_not_found},
-    deploy::{self, Built, Import},
+    deploy::{self, BuildRefusal, Built, CompileError, Import},
     error::ApiError,
     extract::{PathNames, QueryOf, read_json},
     store_error::from_store,
@@ -33,6 +33,8 @@ use crate::{
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The most scripts of a bundle.
 const BUNDLE_SCRIPTS: usize = 500;
+/// The most errors that an answer names; after as many nothing more is compiled.
+const BUNDLE_ERRORS: usize = 20;
 
 /// What to deploy.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -302,7 +304,8 @@ struct Compiled {
     warnings: BTreeMap<ScriptName, Vec<String>>,
 }
 
-/// Compiles every script; libraries come before those that import them.
+/// Compiles every script; libraries come before those that import them. All errors are named at once, and an error in
+/// a library once only.
 async fn build(
     context: &Context,
     caller: &Caller,
@@ -311,12 +314,28 @@ async fn build(
 ) -> Result<Compiled, ApiError> {
     let mut versions = Vec::with_capacity(scripts.len());
     let mut warnings = BTreeMap::new();
+    let mut errors: Vec<CompileError> = Vec::new();
     for (name, source) in scripts.iter() {
-        let mut built = deploy::build(context, app, name, source, scripts).await?;
+        let mut built = match deploy::build(context, app, name, source, scripts).await {
+            Ok(built) => built,
+            Err(BuildRefusal::Script(error)) => {
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+                if errors.len() == BUNDLE_ERRORS {
+                    break;
+                }
+                continue;
+            }
+            Err(BuildRefusal::Other(error)) => return Err(error),
+        };
         if !built.script.warnings.is_empty() {
             warnings.insert(name.clone(), std::mem::take(&mut built.script.warnings));
         }
         versions.push(version(name, source, built, caller));
+    }
+    if let Some(first) = errors.first() {
+        return Err(ApiError::from(first.clone()).with("errors", errors));
     }
     // A script's imports are all of its libraries, directly or not: a library has fewer than who imports it.
     versions.sort_by_key(|version| version.bundled_imports.len());

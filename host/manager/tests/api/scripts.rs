@@ -321,3 +321,31 @@ async fn a_bundle_is_read_strictly() {
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{body}: {problem}");
     }
 }
+
+#[tokio::test]
+async fn a_bundle_names_all_scripts_that_do_not_compile() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let put = async |scripts: Value| {
+        server.call("PUT", "/api/v1/apps/demo/bundle").json(&json!({ "scripts": scripts })).send().await
+    };
+    let scripts = json!({
+        "a": "1\n!no b", "fine": "1", "lib": "!no lib", "uses": "import lib", "uses-too": "import lib", "z": "import none",
+    });
+    let answer = put(scripts).await;
+    let problem = answer.problem("compile_error");
+    assert_eq!(
+        (&problem["script"], &problem["detail"], &problem["line"], &problem["source_line"]),
+        (&json!("a"), &json!("no b"), &json!(2), &json!("!no b"))
+    );
+    let errors: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| &error["script"]).collect();
+    assert_eq!(errors, ["a", "lib", "z"], "{problem}");
+    assert_eq!(
+        problem["errors"][1],
+        json!({ "script": "lib", "message": "no lib", "line": 1, "column": 1, "source_line": "!no lib" })
+    );
+    assert!(server.get(SCRIPTS).await.items("name").is_empty());
+
+    let many: serde_json::Map<_, _> = (0..30).map(|n| (format!("s{n}"), json!("!no"))).collect();
+    assert_eq!(put(many.into()).await.problem("compile_error")["errors"].as_array().unwrap().len(), 20);
+}

@@ -106,6 +106,16 @@ pub(crate) struct Problem {
     fuel_used: Option<u64>,
     /// The lines that a failed invocation logged.
     pub(crate) logs: Vec<LogLine>,
+    /// All that does not compile, where it may be more than one script.
+    errors: Vec<CompileError>,
+}
+
+/// What is wrong with a script.
+#[derive(Clone, Debug, Deserialize)]
+struct CompileError {
+    message: String,
+    #[serde(flatten)]
+    place: Place,
 }
 
 /// Why an invocation failed, as the history and the log have it.
@@ -129,10 +139,10 @@ impl Problem {
     pub(crate) fn render(&self) -> String {
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
         let meant = self.meant.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-        let mut text = STRONG.paint(printable(&format!("{what}{meant}")));
-        if let Some(excerpt) = self.place.excerpt() {
-            text.push('\n');
-            text.push_str(&excerpt);
+        let mut text = located(&format!("{what}{meant}"), &self.place);
+        if self.errors.len() > 1 {
+            let errors = self.errors.iter().map(|error| located(&error.message, &error.place));
+            text = errors.collect::<Vec<_>>().join("\n\n");
         }
         let mut facts = vec![format!("code: {}", printable(&self.code))];
         if let Some(fuel) = self.fuel_used {
@@ -151,6 +161,16 @@ impl Problem {
             429 | 503 => Exit::Unavailable,
             _ => Exit::Failed,
         }
+    }
+}
+
+/// A message with the line of source that it is about.
+fn located(message: &str, place: &Place) -> String {
+    let message = STRONG.paint(printable(message));
+    match (place.excerpt(), place.script_only()) {
+        (Some(excerpt), _) => format!("{message}\n{excerpt}"),
+        (None, Some(script)) => format!("{script}: {message}"),
+        (None, None) => message,
     }
 }
 
@@ -174,6 +194,21 @@ mod tests {
             "Expecting ')'\n  --> greet.rhai:12:3\n   |\n12 | \tf(1\n   | \t ^\n  = code: compile_error, request: 0197"
         );
         assert_eq!(Failure::from(ClientError::Problem(Box::new(problem))).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn each_script_that_does_not_compile_shows_its_line() {
+        let problem: Problem = serde_json::from_str(
+            r#"{"status":422,"code":"compile_error","detail":"no","script":"a","line":1,"column":2,"source_line":"x",
+                "errors":[{"script":"a","message":"no","line":1,"column":0,"source_line":"x"},
+                    {"script":"b","message":"neither","line":null,"column":null,"source_line":null},
+                    {"script":"c","message":"nor","line":3,"column":1,"source_line":"y"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            plain(&problem.render()),
+            "no\n --> a.rhai:1\n  |\n1 | x\n\nb.rhai: neither\n\nnor\n --> c.rhai:3:1\n  |\n3 | y\n  | ^\n  = code: compile_error"
+        );
     }
 
     #[test]

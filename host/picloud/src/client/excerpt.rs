@@ -22,6 +22,12 @@ impl Place {
         Some(format!("{}.rhai:{place}", printable(script)))
     }
 
+    /// `script.rhai`, where no more is known.
+    pub(super) fn script_only(&self) -> Option<String> {
+        let script = self.script.as_deref().filter(|_| self.line.is_none())?;
+        Some(format!("{}.rhai", printable(script)))
+    }
+
     /// The line of source with a caret below it, as rustc shows it.
     pub(super) fn excerpt(&self) -> Option<String> {
         let number = self.line?.to_string();

@@ -108,11 +108,15 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
 
     write("lib/text.rhai", "fn shout(text) { text.to_upper() + \"!\" }");
     write("more.rhai", "let = 1");
+    write("worse.rhai", "1;\nfunction f() {}");
     let stderr = server.cli(&["deploy", path]).failed(1);
-    assert!(stderr.contains("more.rhai:1:"), "{stderr}");
+    assert!(stderr.contains("more.rhai:1:") && stderr.contains("worse.rhai:2:"), "{stderr}");
+    assert!(stderr.contains("1 | let = 1") && stderr.contains("2 | function f() {}"), "{stderr}");
     assert_eq!(get("/users/bob").text(), "BOB");
 
-    fs::remove_file(folder.path().join("more.rhai")).unwrap();
+    for file in ["more.rhai", "worse.rhai"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
     server.cli(&["deploy", path]).ok();
     assert_eq!(get("/users/bob").text(), "BOB!");
 }
