@@ -157,20 +157,21 @@ async fn put(connection: &mut PgConnection, app: AppId, route: &NewRoute) -> Res
     }
 }
 
-/// Makes `routes` all routes of an app, under its lock. A route that has the methods and the pattern of one
-/// that is there keeps its id.
+/// Makes `routes` all routes of an app, under its lock, and answers those that are gone. A route that has the methods
+/// and the pattern of one that is there keeps its id.
 pub(crate) async fn replace_routes(
     connection: &mut PgConnection,
     app: AppId,
     routes: &[NewRoute],
-) -> Result<(), StoreError> {
+) -> Result<Vec<Route>, StoreError> {
     check_count(routes.len())?;
-    let present = all(&mut *connection, app).await?;
+    let mut present = all(&mut *connection, app).await?;
     let is_wanted = |present: &Route| {
         routes.iter().any(|route| route.methods == present.methods && route.pattern == present.pattern)
     };
     // What goes must go first: it may share methods with what comes.
-    for gone in present.iter().filter(|route| !is_wanted(route)) {
+    present.retain(|route| !is_wanted(route));
+    for gone in &present {
         remove(&mut *connection, app, gone.id).await?;
     }
     let mut put_ids = BTreeSet::new();
@@ -180,7 +181,7 @@ pub(crate) async fn replace_routes(
             return Err(StoreError::RouteTwice { route: route.clone() });
         }
     }
-    Ok(())
+    Ok(present)
 }
 
 fn check_count(routes: usize) -> Result<(), StoreError> {

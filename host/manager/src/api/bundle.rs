@@ -7,7 +7,10 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{App, AppId, AppName, ErrorCode, LimitsPatch, Scope, ScriptName};
-use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError};
+use picloud_store::{
+    AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
+    StoreError,
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
@@ -19,7 +22,7 @@ use crate::{
     access::{Access, Caller, TargetApp, allowed},
     api::{
         limits::LimitsChange,
-        routes::RouteRequest,
+        routes::{RouteRequest, RouteView},
         scripts::{ScriptUrls, ScriptView, not_found},
     },
     context::{Context, app_not_found},
@@ -60,6 +63,9 @@ pub(crate) struct BundleQuery {
     /// refused, no app is made.
     #[serde(default)]
     create_app: bool,
+    /// Whether to delete the scripts of the app that are not in the bundle.
+    #[serde(default)]
+    prune: bool,
 }
 
 /// What a deployment did.
@@ -69,6 +75,14 @@ pub(crate) struct BundleAnswer {
     app_created: bool,
     /// The scripts of the bundle, by name.
     scripts: Vec<BundledScript>,
+    /// Scripts of the app that are not in the bundle and stayed as they were.
+    #[schema(value_type = Vec<String>)]
+    other_scripts: Vec<ScriptName>,
+    /// Scripts that were deleted, since they are not in the bundle.
+    #[schema(value_type = Vec<String>)]
+    deleted_scripts: Vec<ScriptName>,
+    /// Routes that are gone, since they are not among those of the bundle.
+    removed_routes: Vec<RouteView>,
 }
 
 /// A script of a bundle.
@@ -148,6 +162,7 @@ pub(crate) async fn deploy_bundle(
         scripts: bundle.scripts,
         routes: bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect()),
         limits: bundle.limits,
+        others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -188,6 +203,7 @@ struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
+    others: OtherScripts,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -232,7 +248,12 @@ async fn deploy_to(
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
     let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
-    let bundle = picloud_store::Bundle { scripts: &versions, routes: contents.routes.as_deref(), limits };
+    let bundle = picloud_store::Bundle {
+        scripts: &versions,
+        routes: contents.routes.as_deref(),
+        limits,
+        others: contents.others,
+    };
     let turn = match contents.limits {
         Some(_) => Some(context.limits_turn.lock().await),
         None => None,
@@ -246,16 +267,33 @@ async fn deploy_to(
     };
     context.app_changed(app.id).await;
     let app_created = matches!(destination, Destination::New(_));
-    Ok(BundleAnswer { app_created, scripts: bundled(context, app, put, warnings).await? })
+    let PutBundle { scripts, others, removed_routes } = put;
+    let (other_scripts, deleted_scripts) = match contents.others {
+        OtherScripts::Keep => (others, Vec::new()),
+        OtherScripts::Delete => (Vec::new(), others),
+    };
+    Ok(BundleAnswer {
+        app_created,
+        scripts: bundled(context, app, scripts, warnings).await?,
+        other_scripts,
+        deleted_scripts,
+        removed_routes: removed_routes
+            .into_iter()
+            .map(|route| RouteView::of(context, &app.name, route))
+            .collect(),
+    })
 }
 
-/// Names the script that a route leads to and nobody has.
+/// Names the script that a route leads to and nobody has, and says that a script in use was to be deleted.
 async fn explained(
     context: &Context,
     app: &App,
     deployed: &picloud_store::Bundle<'_>,
     error: StoreError,
 ) -> ApiError {
+    if matches!(error, StoreError::InUse { .. }) {
+        return from_store(error).preceded_by("a script that is not in the bundle cannot be deleted: ");
+    }
     if !matches!(error, StoreError::NotFound { what: "script" }) {
         return from_store(error);
     }

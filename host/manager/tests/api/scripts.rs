@@ -349,3 +349,28 @@ async fn a_bundle_names_all_scripts_that_do_not_compile() {
     let many: serde_json::Map<_, _> = (0..30).map(|n| (format!("s{n}"), json!("!no"))).collect();
     assert_eq!(put(many.into()).await.problem("compile_error")["errors"].as_array().unwrap().len(), 20);
 }
+
+#[tokio::test]
+async fn a_bundle_tells_what_is_not_in_it_and_deletes_it_if_asked() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    server.script("demo", "old", "1").await;
+    let route = json!({ "methods": ["GET"], "path": "/by-hand", "script": "old" });
+    server.call("POST", "/api/v1/apps/demo/routes").json(&route).send().await;
+    let put = async |query: &str, bundle: Value| {
+        server.call("PUT", &format!("/api/v1/apps/demo/bundle{query}")).json(&bundle).send().await
+    };
+
+    let kept = put("", json!({ "scripts": { "new": "1" } })).await.json();
+    assert_eq!((&kept["other_scripts"], &kept["deleted_scripts"]), (&json!(["old"]), &json!([])));
+    assert_eq!(kept["removed_routes"], json!([]));
+    let used = put("?prune=true", json!({ "scripts": { "new": "1" } })).await.problem("script_in_use");
+    assert!(used["detail"].as_str().unwrap().contains("not in the bundle"), "{used}");
+    assert_eq!(used["used_by"], json!(["route GET /by-hand"]));
+
+    let pruned = put("?prune=true", json!({ "scripts": { "new": "1" }, "routes": [] })).await.json();
+    assert_eq!((&pruned["other_scripts"], &pruned["deleted_scripts"]), (&json!([]), &json!(["old"])));
+    let gone = &pruned["removed_routes"][0];
+    assert_eq!((&gone["path"], &gone["script"]), (&json!("/by-hand"), &json!("old")));
+    assert_eq!(server.get(SCRIPTS).await.items("name"), ["new"]);
+}

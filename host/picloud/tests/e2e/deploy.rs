@@ -122,6 +122,41 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_deployment_tells_which_routes_it_dropped_and_which_scripts_it_left() {
+    let server = shared();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("picloud.toml", "name = 'redeployed'\n");
+    write("a.rhai", "1");
+    write("b.rhai", "2");
+    let path = folder.path().to_str().unwrap();
+    let first = server.cli(&["deploy", path]);
+    assert!(!first.stderr.contains("gone") && !first.stderr.contains("still"), "{}", first.stderr);
+    server.cli(&["route", "add", "/by-hand", "b", "--app", "redeployed"]).ok();
+
+    fs::remove_file(folder.path().join("b.rhai")).unwrap();
+    let again = server.cli(&["deploy", path]);
+    assert!(
+        again.stderr.contains("warning: the route any /by-hand to b is gone, since picloud.toml"),
+        "{}",
+        again.stderr
+    );
+    let left =
+        "not in the folder, but still in the app: b; delete with `picloud delete NAME --app redeployed`";
+    assert!(again.stderr.contains(left) && again.stderr.contains("--prune"), "{}", again.stderr);
+    again.ok();
+    let file = folder.path().join("a.rhai");
+    let one = server.cli(&["deploy", file.to_str().unwrap()]);
+    assert!(!one.stderr.contains("still in the app"), "{}", one.stderr);
+
+    let part = server.cli(&["deploy", file.to_str().unwrap(), "--prune"]).failed(2);
+    assert!(part.contains("--prune is for the whole folder"), "{part}");
+    assert!(server.cli(&["deploy", path, "--prune"]).ok().contains("deleted   b"));
+    server.cli(&["show", "b", "--app", "redeployed"]).failed(4);
+    server.cli(&["show", "a", "--app", "redeployed"]).ok();
+}
+
+#[test]
 fn a_refused_deployment_leaves_neither_an_app_nor_limits() {
     let server = shared();
     let folder = tempfile::tempdir().unwrap();
