@@ -106,6 +106,10 @@ fn the_history_and_the_logs_tell_of_failures() {
     let caret = shown.lines().find(|line| line.ends_with('^')).expect(&shown);
     let source = shown.lines().find(|line| line.starts_with("1 | ")).unwrap();
     assert_eq!(caret.find('^'), source.find("throw"), "{shown}");
+    for list in [["logs", "--script", "fail"], ["executions", "--script", "fail"]] {
+        let unknown = app.cli(&list).failed(4);
+        assert!(unknown.contains("no script \"fail\"") && unknown.contains("\"fails\""), "{unknown}");
+    }
     let logs = app.cli(&["logs"]).ok();
     assert!(logs.contains("warn  trouble ahead"), "{logs}");
     assert!(logs.contains("error script_error: no (fails.rhai:1:29)"), "{logs}");
