@@ -9,15 +9,15 @@ use axum::{
     },
     http::{HeaderMap, header, request::Parts},
 };
-use picloud_core::ErrorCode;
+use picloud_core::{
+    ErrorCode,
+    wording::{reworded_json, reworded_with_field},
+};
 use picloud_edge::{BodyTimes, Problem};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{
-    error::ApiError,
-    wording::{reworded_json, reworded_with_field},
-};
+use crate::error::ApiError;
 
 /// A JSON body that holds no user data of its own, in bytes.
 pub(crate) const JSON_BYTES: u64 = 64 * 1024;
