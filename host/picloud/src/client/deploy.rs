@@ -22,7 +22,7 @@ use super::{
     scripts::address,
     session::print_json,
 };
-use crate::terminal::{self, GOOD};
+use crate::terminal::{self, GOOD, STRONG};
 
 /// The most names that a note has.
 const MOST_NAMES: usize = 10;
@@ -129,7 +129,10 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
     }
     let answer: BundleAnswer = api.read(&answer)?;
     if answer.app_created {
-        terminal::note(format_args!("made the app {app}"));
+        terminal::note(format_args!(
+            "{} which was not there before",
+            STRONG.paint(format_args!("made the app \"{app}\","))
+        ));
     }
     report(&answer.scripts)?;
     report_removed(&answer)?;

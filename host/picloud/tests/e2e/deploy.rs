@@ -97,7 +97,11 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
     let server = shared();
     let path = folder.path().to_str().unwrap();
     let output = server.cli(&["deploy", path]);
-    assert!(output.stderr.contains(&format!("made the app {name}")), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&format!("made the app \"{name}\", which was not there")),
+        "{}",
+        output.stderr
+    );
     let said = output.ok();
     assert!(said.contains("api/users") && said.contains("lib/text"), "{said}");
     let library = said.lines().find(|line| line.contains("lib/text")).unwrap();
