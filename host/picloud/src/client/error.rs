@@ -27,7 +27,10 @@ pub(crate) enum ClientError {
     #[error("{}", .0.render())]
     Problem(Box<Problem>),
     /// Something answers, but not as a PiCloud server does.
-    #[error("{url} does not answer like a PiCloud server: {problem}")]
+    #[error(
+        "{url} does not answer like a PiCloud server: {problem}\n--url and PICLOUD_URL are the address of the control \
+         listener, not that of the apps"
+    )]
     Foreign {
         /// The server.
         url: String,
@@ -139,7 +142,12 @@ impl Problem {
     pub(crate) fn render(&self) -> String {
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
         let meant = self.meant.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-        let mut text = located(&format!("{what}{meant}"), &self.place);
+        // No call of the management API is answered so, but every one that is sent to an app.
+        let mistaken = match self.code.as_str() {
+            "route_not_found" => "; an app answers here: --url is the address of the control listener",
+            _ => "",
+        };
+        let mut text = located(&format!("{what}{meant}{mistaken}"), &self.place);
         if self.errors.len() > 1 {
             let errors = self.errors.iter().map(|error| located(&error.message, &error.place));
             text = errors.collect::<Vec<_>>().join("\n\n");
@@ -209,6 +217,14 @@ mod tests {
             plain(&problem.render()),
             "no\n --> a.rhai:1\n  |\n1 | x\n\nb.rhai: neither\n\nnor\n --> c.rhai:3:1\n  |\n3 | y\n  | ^\n  = code: compile_error"
         );
+    }
+
+    #[test]
+    fn an_app_that_answers_for_the_server_is_recognised() {
+        let problem: Problem =
+            serde_json::from_str(r#"{"status":404,"code":"route_not_found","title":"No such route"}"#)
+                .unwrap();
+        assert!(plain(&problem.render()).contains("--url is the address of the control listener"));
     }
 
     #[test]

@@ -25,6 +25,25 @@ fn apps_are_made_listed_and_deleted() {
 }
 
 #[test]
+fn the_address_of_the_apps_is_not_that_of_the_management_api() {
+    let server = shared();
+    let url = format!("http://{}", server.app);
+    for command in [["app", "list"], ["list", "--app=demo"]] {
+        let said = server.cli(&[&command[..], &["--url", &url, "--token", "pcl_x"]].concat()).failed(4);
+        assert!(said.contains("the management API is on the control listener"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_with_what_is_allowed() {
+    let app = shared_app("no-key");
+    for command in [&["kv", "get", "c", ""][..], &["kv", "set", "c", "", "1"], &["kv", "rm", "c", ""]] {
+        let said = app.cli(command).failed(2);
+        assert!(said.contains("key must not be empty; allowed are 1 to 512 bytes"), "{said}");
+    }
+}
+
+#[test]
 fn invoke_prints_the_result_and_its_logs() {
     let app = shared_app("invoke");
     app.deploy("sum", "print(\"adding\"); event.a + event.b").ok();
