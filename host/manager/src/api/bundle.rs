@@ -28,7 +28,7 @@ use crate::{
     context::{Context, app_not_found},
     deploy::{self, BuildRefusal, Built, CompileError, Import},
     error::ApiError,
-    extract::{PathNames, QueryOf, read_json},
+    extract::{Object, PathNames, QueryOf, read_json},
     store_error::from_store,
 };
 
@@ -40,7 +40,7 @@ const BUNDLE_SCRIPTS: usize = 500;
 const BUNDLE_ERRORS: usize = 20;
 
 /// What to deploy.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bundle {
     /// Sources by the names of the scripts. Scripts of the app that are not named stay as they are.
@@ -48,10 +48,11 @@ pub(crate) struct Bundle {
     #[serde(deserialize_with = "scripts")]
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     /// All routes of the app; those it has now and are not named are removed. They stay if this is left out.
-    routes: Option<Vec<RouteRequest>>,
+    #[schema(value_type = Option<Vec<RouteRequest>>)]
+    routes: Option<Vec<Object<RouteRequest>>>,
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
-    limits: Option<LimitsPatch>,
+    limits: Option<Object<LimitsPatch>>,
 }
 
 /// What to do where there is no such app.
@@ -154,14 +155,15 @@ pub(crate) async fn deploy_bundle(
     let (parts, body) = request.into_parts();
     let most_bytes = most_bytes(&context, &caller, destination.app());
     let bundle: Bundle = read_json(&parts.headers, body, most_bytes).await?;
-    if let Some(limits) = &bundle.limits {
+    let limits = bundle.limits.map(|Object(limits)| limits);
+    if let Some(limits) = &limits {
         allowed(Access::App(Scope::AppAdmin), Some(&caller))?;
         context.config.ceiling.check(limits)?;
     }
     let contents = Contents {
         scripts: bundle.scripts,
-        routes: bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect()),
-        limits: bundle.limits,
+        routes: bundle.routes.map(|routes| routes.into_iter().map(|Object(route)| route.into()).collect()),
+        limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {

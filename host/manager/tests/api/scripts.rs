@@ -314,6 +314,12 @@ async fn a_bundle_is_read_strictly() {
         (r#"{"scripts":{},"triggers":[]}"#, "there is no field triggers"),
         (r#"{"scripts":{},"routes":[{"path":"x","script":"a"}]}"#, "routes[0].path"),
         (r#"{"scripts":{"a":"\u0000"}}"#, "U+0000"),
+        (
+            r#"{"scripts":{},"routes":[[["GET"],"/x","a"]]}"#,
+            "routes[0]: it is an array; allowed is an object",
+        ),
+        (r#"{"scripts":{},"limits":[1000000]}"#, "limits: it is an array; allowed is an object"),
+        (r#"{"scripts":["a"]}"#, "scripts: it is an array; allowed is an object"),
     ];
     for (body, detail) in cases {
         let answer = server.call("PUT", "/api/v1/apps/demo/bundle").raw_json(body).send().await;
