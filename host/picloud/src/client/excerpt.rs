@@ -40,8 +40,9 @@ impl Place {
         text = format!("{text}\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number));
         if let Some(column) = self.column() {
             // Tabs stay tabs, so that the caret stands below its character at any tab width.
-            let before = source.chars().take(column as usize - 1);
-            let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let before: String = source.chars().take(column as usize - 1).collect();
+            let pad: String =
+                printable(&before).chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             text = format!("{text}\n{margin} {bar} {pad}{}", ERROR.paint("^"));
         }
         Some(text)

@@ -137,6 +137,16 @@ fn the_history_and_the_logs_tell_of_failures() {
 }
 
 #[test]
+fn what_a_script_says_does_not_drive_the_terminal() {
+    let app = shared_app("terminal");
+    app.deploy("evil", r#"log::warn("\u001b[2J\u202elog"); throw "\u001b[2J\u2066error""#).ok();
+    let shown = app.cli(&["invoke", "evil", "1"]).failed(1);
+    assert!(shown.contains(r"\u{1b}[2J\u{202e}log") && shown.contains(r"\u{1b}[2J\u{2066}error"), "{shown}");
+    app.deploy("value", r#""\u001b[2J\u202e""#).ok();
+    assert_eq!(app.cli(&["invoke", "value", "1"]).ok(), "\u{1b}[2J\u{202e}\n", "a program gets it as it is");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_said_plainly() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
