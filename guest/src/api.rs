@@ -78,6 +78,7 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
     let mut globals = Vec::new();
     responses::register(&mut Globals { engine, signatures: &mut globals });
     json::register_globals(&mut Globals { engine, signatures: &mut globals });
+    arrays::register_globals(&mut Globals { engine, signatures: &mut globals });
     let modules = [
         app::module(context),
         encoding::base64_module(),

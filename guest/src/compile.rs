@@ -3,8 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use rhai::{
-    AST, ASTNode, Engine, EvalAltResult, Expr, Module, ModuleResolver, ParseError, Position, Scope, Shared,
-    Stmt,
+    AST, ASTNode, Engine, EvalAltResult, Expr, Module, ModuleResolver, Position, Scope, Shared, Stmt,
 };
 
 use crate::{
@@ -94,8 +93,7 @@ impl Compiler<'_> {
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         self.sources.insert(name.clone(), source.into());
         let mut ast = self.engine.compile_with_scope(&Scope::new(), source).map_err(|error| {
-            let ParseError(kind, position) = error;
-            self.fault_at(name, position, fault::describe_parse_error(&kind))
+            self.fault_at(name, error.position(), fault::describe_parse_error(&error, source))
         })?;
         ast.set_source(name.as_ref());
         self.uses_constants |= constants::has_constants_for_functions(&ast);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use rhai::{Dynamic, EvalAltResult as Error, LexError, ParseErrorType, Position};
+use rhai::{Dynamic, EvalAltResult as Error, LexError, ParseError, ParseErrorType, Position};
 
 use crate::{
     Fault, SourcePosition,
@@ -12,6 +12,7 @@ use crate::{
     raise::{self, Origin},
 };
 
+mod languages;
 mod words;
 
 pub(crate) use words::{name_of, plain_type};
@@ -104,23 +105,30 @@ fn describe_thrown(thrown: &Dynamic) -> String {
     json::stringify(thrown).unwrap_or_else(|_| thrown.to_string())
 }
 
-/// What is wrong with a script's text.
-pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
-    let message = match error {
+/// What is wrong with a script's text, `source`.
+pub(crate) fn describe_parse_error(error: &ParseError, source: &str) -> String {
+    let ParseError(kind, at) = error;
+    let message = match &**kind {
         ParseErrorType::ExprTooDeep => {
             format!("expressions nest more than {EXPRESSION_DEPTH} deep here; use variables for parts of it")
         }
-        ParseErrorType::Reserved(word)
-            if matches!(word.as_str(), "print" | "debug" | "call" | "curry" | "type_of") =>
-        {
+        ParseErrorType::Reserved(word) if matches!(word.as_str(), "print" | "debug" | "type_of") => {
+            format!(
+                "`{word}` is built in: it is called with parentheses, as in `{word}(x)`, and cannot be defined anew"
+            )
+        }
+        ParseErrorType::Reserved(word) if matches!(word.as_str(), "call" | "curry") => {
             format!("`{word}` is built in and cannot be defined anew")
         }
-        ParseErrorType::UnknownOperator(symbol) => match words::other_language(symbol) {
-            Some(instead) => format!("there is no operator `{symbol}`: {instead}"),
-            None => format!("there is no operator `{symbol}`"),
-        },
-        ParseErrorType::Reserved(word) => match words::other_language(word) {
-            Some(instead) => format!("`{word}` is no word of the language: {instead}"),
+        ParseErrorType::UnknownOperator(symbol)
+        | ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, _))
+            if let Some(instead) = languages::instead_of(symbol) =>
+        {
+            format!("there is no operator `{symbol}`: {instead}")
+        }
+        ParseErrorType::UnknownOperator(symbol) => format!("there is no operator `{symbol}`"),
+        ParseErrorType::Reserved(word) => match languages::instead_of(word) {
+            Some(instead) => languages::no_word(word, instead),
             None => format!("`{word}` is a reserved word and cannot be a name"),
         },
         ParseErrorType::BadInput(LexError::MalformedChar(text)) => {
@@ -135,7 +143,7 @@ pub(crate) fn describe_parse_error(error: &ParseErrorType) -> String {
         ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, hint)) if !hint.is_empty() => {
             format!("`{symbol}`: {hint}")
         }
-        other => other.to_string(),
+        other => languages::instead_of_syntax(source, *at).unwrap_or_else(|| other.to_string()),
     };
     cut(message)
 }

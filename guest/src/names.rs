@@ -14,9 +14,10 @@ pub(crate) fn script_name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The name among `known` that was probably meant: at most two edits away, or a third of a short name.
+/// The name among `known` that was probably meant: two edits away at most, or one from a short name, where two
+/// make another word of it.
 pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = if name.len() < 4 { 1 } else { 2 };
+    let most = if name.len() < 6 { 1 } else { 2 };
     // A name of kilobytes is no misspelling of anything.
     let candidates = known.into_iter().filter(|k| name.len() <= 64 && k.len().abs_diff(name.len()) <= most);
     candidates
@@ -26,8 +27,12 @@ pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance, by Wagner and Fischer's method with one row.
+/// Levenshtein's distance, by Wagner and Fischer's method with one row. Two neighbours that changed places are one
+/// edit if nothing else differs.
 fn distance(a: &str, b: &str) -> usize {
+    if is_swap(a.as_bytes(), b.as_bytes()) {
+        return 1;
+    }
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {
@@ -40,6 +45,14 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+fn is_swap(a: &[u8], b: &[u8]) -> bool {
+    let Some(first) = a.iter().zip(b).position(|(x, y)| x != y) else { return false };
+    match (&a[first..], &b[first..]) {
+        ([a1, a2, a_rest @ ..], [b1, b2, b_rest @ ..]) => a1 == b2 && a2 == b1 && a_rest == b_rest,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +73,14 @@ mod tests {
     fn misspellings_are_recognised() {
         assert_eq!(closest("gett", ["set", "get", "list"]), Some("get"));
         assert_eq!(closest("stringfy", ["parse", "stringify"]), Some("stringify"));
+        assert_eq!(closest("pasre", ["parse", "stringify"]), Some("parse"));
+        assert_eq!(closest("reidrect", ["redirect"]), Some("redirect"));
         assert_eq!(closest("delete", ["get", "set"]), None);
+    }
+
+    #[test]
+    fn a_short_word_is_not_taken_for_another() {
+        assert_eq!(closest("join", ["json"]), None);
+        assert_eq!(closest("trim", ["time"]), None);
     }
 }

@@ -28,6 +28,91 @@ fn a_byte_order_mark_is_no_part_of_a_script() {
     assert_eq!(answer, Answer::Value("2".into()));
 }
 
+/// What a newcomer writes, and a part of what the error must say.
+const OF_OTHER_LANGUAGES: &[(&str, &str)] = &[
+    ("function f() {}", "functions are written `fn name(x)"),
+    ("const f = function(x) { x };", "functions are written `fn name(x)"),
+    ("def f():\n  1", "functions are written `fn name(x)"),
+    ("if true and false { 1 }", "write `a && b`"),
+    ("let c = true or false;", "write `a || b`"),
+    ("if not true { 1 }", "write `!x`"),
+    ("not(true)", "write `!x`"),
+    ("{a: 1}", "a map begins with `#{`, as in `#{ a: 1 }`"),
+    ("return {\n  \"a b\": 1\n};", "as in `#{ \"a b\": 1 }`"),
+    ("json({ status: 200, body: 1 })", "as in `#{ status: 1 }`"),
+    ("if true { 1 } elif false { 2 }", "write `else if`"),
+    ("if true { 1 }\nelif (false) { 2 }", "write `else if`"),
+    ("if true:\n  1", "a block stands in braces"),
+    ("if (true) then 1", "a block stands in braces"),
+    ("None", "the empty value is `()`"),
+    ("let x = null;", "the empty value is `()`"),
+    ("let x: int = 1;", "without a type"),
+    ("fn f(x: int) { x }", "without a type"),
+    ("fn f(x) -> int { x }", "does not say the type"),
+    ("1 === 1", "write `==`"),
+    ("1 !== 1", "write `!=`"),
+    ("x := 1", "write `let x = 1`"),
+    ("await f()", "every call waits"),
+    ("async fn f() {}", "every call waits"),
+    ("lambda x: x + 1", "`|x| x + 1`"),
+    ("[1].map(x => x + 1)", "`|x| x + 1`"),
+    ("foreach x in [1] { x }", "write `for item in list"),
+    ("foreach (x in [1]) { x }", "write `for item in list"),
+    ("for (let i = 0; i < 3; i++) {}", "write `for item in list"),
+    ("for x of [1] {}", "write `for item in list"),
+    ("print \"x\"", "called with parentheses"),
+    ("echo \"x\";", "write `print(text)`"),
+    ("import x from \"y\";", "write `import \"name\" as alias`"),
+    ("raise \"x\";", "write `throw value`"),
+    ("class A {}", "use maps"),
+    ("fetch(\"http://example.org\")", "scripts cannot make HTTP requests yet"),
+    ("str(1)", "write `x.to_string()`"),
+    ("1.toString()", "write `x.to_string()`"),
+    ("\"a\".toUpperCase()", "write `text.to_upper()`"),
+    ("\"a\".toLowerCase()", "write `text.to_lower()`"),
+    ("JSON.parse(\"1\")", "use `json::parse`"),
+    ("JSON.stringify(1)", "`json::stringify`"),
+];
+
+#[test]
+fn what_is_of_another_language_is_explained() {
+    for (source, expected) in OF_OTHER_LANGUAGES {
+        let mut interpreter = Interpreter::new(MemoryHost::new(BTreeMap::new(), BTreeMap::new()));
+        let fault = interpreter
+            .build("main", source)
+            .and_then(|_| interpreter.handle(Event::Invoke("null".into())))
+            .expect_err(source);
+        assert!(fault.message.contains(expected), "{source}\n{}", fault.message);
+    }
+}
+
+/// What they say to write instead is there.
+#[test]
+fn what_an_explanation_names_exists() {
+    let source = r#"
+        let text = " aBc "; text.trim(); text.replace("B", "b");
+        let list = [1, 2]; list.push(3); list.append([4]); list.insert(0, 0); list.for_each(|| print(this));
+        [text.to_upper(), text.to_lower(), text.starts_with("a"), text.ends_with("c"), text.sub_string(1, 1), text[0],
+         list.len(), list.contains(2), list.index_of(2), list.extract(1, 2), list.some(|x| x > 1), list.all(|x| x > 1),
+         #{ a: 1 }.contains("a"), #{ a: 1 }.keys(), parse_int("7"), 1.5.to_int(), parse_float("1.5"), 1.to_float(),
+         1.to_string(), type_of(1), 1.5.floor(), [1] + [2], #{ a: 1 } + #{ b: 2 }, #{ a: 1 }.remove("a")]
+    "#;
+    let mut interpreter = Interpreter::new(MemoryHost::new(BTreeMap::new(), BTreeMap::new()));
+    interpreter.build("main", source).expect("it compiles");
+    interpreter.handle(Event::Invoke("null".into())).expect("it runs");
+}
+
+#[test]
+fn a_variable_with_a_word_of_another_language_is_none() {
+    for source in
+        ["let from = 1; let of = from; of + from", "let function = 1;\nfunction", "let def = 1; def"]
+    {
+        let mut interpreter = Interpreter::new(MemoryHost::new(BTreeMap::new(), BTreeMap::new()));
+        interpreter.build("main", source).expect("it compiles");
+        interpreter.handle(Event::Invoke("null".into())).expect("it runs");
+    }
+}
+
 fn run_all() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let cases = case::load(&folder).expect("the cases are readable");

@@ -1,10 +1,11 @@
-//! Rhai's functions of arrays that swallow what a closure raises, anew: here the first error ends them, and leaves
-//! the array as it was. All others of Rhai's pass errors on.
+//! What arrays have beyond Rhai's functions: `join`. And those of Rhai's that swallow what a closure raises, anew: here
+//! the first error ends them, and leaves the array as it was. All others of Rhai's pass errors on.
 
 use std::mem;
 
 use rhai::{Array, Dynamic, Engine, FnPtr, FuncRegistration, NativeCallContext};
 
+use super::{Globals, wrong_type};
 use crate::{
     fault::plain_type,
     raise::{Outcome, invalid},
@@ -20,6 +21,26 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("order_by", |call: NativeCallContext<'_>, array: &mut Array, closure: FnPtr| {
         order(&call, array, &closure, "order_by")
     });
+}
+
+pub(super) fn register_globals(globals: &mut Globals<'_>) {
+    globals.add("join(list, separator)", |list: &mut Array, separator: Dynamic| join(list, &separator));
+}
+
+/// The items as text, as `to_string` gives it, with the separator between them.
+fn join(list: &[Dynamic], separator: &Dynamic) -> Outcome<String> {
+    if !separator.is_string() && !separator.is_char() {
+        return Err(wrong_type("join", "a string between the items", separator));
+    }
+    let separator = separator.to_string();
+    let mut joined = String::new();
+    for (index, item) in list.iter().enumerate() {
+        if index > 0 {
+            joined.push_str(&separator);
+        }
+        joined.push_str(&item.to_string());
+    }
+    Ok(joined)
 }
 
 /// Registers what changes its array, and so cannot be called on a constant.

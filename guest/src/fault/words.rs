@@ -2,6 +2,7 @@
 
 use rhai::EvalAltResult as Error;
 
+use super::languages::{instead_of, instead_of_function};
 use crate::{api::Api, names::closest};
 
 /// What an error means, and where possible what was probably meant.
@@ -45,7 +46,7 @@ fn variable_not_found(name: &str, api: &Api) -> String {
             "`{name}` is a module: its functions are called with `::`, as in `{name}::{function}`"
         );
     }
-    if let Some(instead) = other_language(name) {
+    if let Some(instead) = instead_of(name) {
         return format!("there is no `{name}` here: {instead}");
     }
     format!(
@@ -71,6 +72,9 @@ fn function_not_found(signature: &str, api: &Api) -> String {
     let Some((module, function)) = path.rsplit_once("::") else {
         if let Some(property) = path.strip_prefix("get$") {
             return no_property(property, types.first().copied());
+        }
+        if let Some(instead) = instead_of_function(path) {
+            return format!("there is no function `{path}` for ({given}): {instead}");
         }
         let known = api.globals_named(path);
         return match (known.is_empty(), closest(path, api.global_names())) {
@@ -121,28 +125,6 @@ fn no_property(property: &str, of: Option<&str>) -> String {
         _ => "",
     };
     format!("there is no property `{property}`{of}{hint}")
-}
-
-/// What takes the place of a word that other languages have. `None` for words that mean nothing in particular.
-pub(super) fn other_language(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "null" | "nil" | "undefined" | "None" | "NULL" | "none" => "the empty value is `()`",
-        "True" | "False" | "TRUE" | "FALSE" => "they are written `true` and `false`",
-        "console" => "`print(text)` and `log::info(text)` write to the log",
-        "JSON" => "use `json::parse` and `json::stringify`",
-        "Math" => "numbers have methods, as in `x.floor()`",
-        "Date" => "`time::now()` has the time",
-        "var" => "variables begin with `let`",
-        "match" | "case" => "use `switch value { 1 => \"one\", _ => \"other\" }`",
-        "new" => "maps are written `#{ name: value }` and arrays `[1, 2]`",
-        "await" | "async" => "every call waits for its result",
-        "#" => "comments begin with `//`, maps with `#{`",
-        "++" => "write `x += 1`",
-        "--" => "write `x -= 1`",
-        "?" => "write `if a { b } else { c }`, which has a value",
-        "use" | "package" => "write `import \"name\" as alias`",
-        _ => return None,
-    })
 }
 
 fn module_not_found(name: &str, api: &Api) -> String {

@@ -5,7 +5,7 @@ use rhai::{Dynamic, ImmutableString, Map};
 use super::{header, pairs};
 use crate::{
     HttpRequest,
-    raise::{Outcome, bad_request},
+    raise::{Outcome, Raised, bad_request},
 };
 
 /// More parts than any form has.
@@ -34,8 +34,8 @@ pub(super) fn parse(http: &HttpRequest) -> Outcome<Form> {
     let (media_type, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     match media_type.trim().to_ascii_lowercase().as_str() {
         "application/x-www-form-urlencoded" => {
-            let body = String::from_utf8_lossy(&http.body);
-            let fields = pairs::parse_query(&body).into_iter();
+            let fields = str::from_utf8(&http.body).ok().and_then(pairs::parse_form).ok_or_else(not_text)?;
+            let fields = fields.into_iter();
             Ok(Form(fields.map(|(name, value)| (name, ImmutableString::from(value).into())).collect()))
         }
         "multipart/form-data" => match parameter(parameters, "boundary") {
@@ -74,7 +74,7 @@ fn field(part: &[u8]) -> Outcome<(String, Dynamic)> {
         let end = find(part, b"\r\n\r\n").ok_or_else(broken)?;
         (&part[..end], &part[end + 4..])
     };
-    let head = String::from_utf8_lossy(head);
+    let head = str::from_utf8(head).map_err(|_| not_text())?;
     let header = |wanted: &str| {
         let named = |line: &'_ str| {
             let (name, value) = line.split_once(':')?;
@@ -88,9 +88,13 @@ fn field(part: &[u8]) -> Outcome<(String, Dynamic)> {
     };
     let value = match parameter(&disposition, "filename") {
         Some(filename) => file(&name, &filename, header("content-type"), data),
-        None => ImmutableString::from(&*String::from_utf8_lossy(data)).into(),
+        None => ImmutableString::from(str::from_utf8(data).map_err(|_| not_text())?).into(),
     };
     Ok((name, value))
+}
+
+fn not_text() -> Raised {
+    bad_request("the form is not text in UTF-8; req.bytes has it as a blob")
 }
 
 fn file(name: &str, filename: &str, content_type: Option<String>, data: &[u8]) -> Dynamic {

@@ -4,15 +4,23 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use rhai::{Array, Dynamic, Map};
 
-/// Splits and decodes pairs.
+/// Splits and decodes the pairs of a query string. What is not UTF-8 becomes U+FFFD, as in browsers: a link of somebody
+/// else may be broken, and what is right in it still counts.
 pub(crate) fn parse_query(text: &str) -> Vec<(String, String)> {
+    let lossy = |part: &str| String::from_utf8_lossy(&decode_form(part)).into_owned();
+    parts(text).map(|(name, value)| (lossy(name), lossy(value))).collect()
+}
+
+/// Splits and decodes the pairs of a form; `None` where one is not UTF-8: what is stored of it would not be what was
+/// sent.
+pub(super) fn parse_form(text: &str) -> Option<Vec<(String, String)>> {
+    let exact = |part: &str| String::from_utf8(decode_form(part)).ok();
+    parts(text).map(|(name, value)| Some((exact(name)?, exact(value)?))).collect()
+}
+
+fn parts(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let parts = text.split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode_form(name), decode_form(value))
-        })
-        .collect()
+    parts.map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
 /// The first value of each name.
@@ -77,13 +85,10 @@ pub(crate) fn decode_component(text: &str) -> Option<String> {
     String::from_utf8(decode_bytes(text.as_bytes())).ok()
 }
 
-/// The same with `+` as a space, and U+FFFD for what is not UTF-8, as browsers do.
-fn decode_form(text: &str) -> String {
+/// The same with `+` as a space, as bytes.
+fn decode_form(text: &str) -> Vec<u8> {
     let text: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-    if !text.contains('%') {
-        return text.into_owned();
-    }
-    String::from_utf8_lossy(&decode_bytes(text.as_bytes())).into_owned()
+    if text.contains('%') { decode_bytes(text.as_bytes()) } else { text.into_owned().into_bytes() }
 }
 
 fn decode_bytes(text: &[u8]) -> Vec<u8> {
@@ -123,6 +128,13 @@ mod tests {
         ];
         assert!(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).eq(expected));
         assert_eq!(first_values(&pairs).find(|(name, _)| *name == "a"), Some(("a", "1")));
+    }
+
+    #[test]
+    fn a_form_is_exact_or_none() {
+        assert_eq!(parse_form("a=%C3%A9+b"), Some(vec![("a".into(), "é b".into())]));
+        assert_eq!(parse_form("a=1&b=%ff"), None);
+        assert_eq!(parse_form("%ff=1"), None);
     }
 
     #[test]

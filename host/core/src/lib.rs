@@ -20,6 +20,7 @@ mod node;
 mod route;
 mod scope;
 mod script;
+pub mod wording;
 
 pub use app::App;
 pub use capability::{

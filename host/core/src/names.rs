@@ -148,9 +148,13 @@ fn check_collection(text: &str) -> Result<(), String> {
 }
 
 fn check_key(text: &str) -> Result<(), String> {
+    let allowed = "allowed are 1 to 512 bytes of any text but U+0000";
+    if text.is_empty() {
+        return Err(format!("must not be empty; {allowed}"));
+    }
     check_length(text, KvKey::MAX_BYTES)?;
     if text.contains('\0') {
-        return Err("contains U+0000, which cannot be stored; any other text is allowed".into());
+        return Err(format!("contains U+0000, which cannot be stored; {allowed}"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Result,
+    Config, Enabled, Engine, Inlining, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Result,
 };
 
 use crate::{ExecutorConfig, StartError};
@@ -106,6 +106,8 @@ pub(crate) fn code_config(mode: PoolMode, max_memory_bytes: u64) -> Config {
         .consume_fuel(true)
         .concurrency_support(false)
         .cranelift_opt_level(OptLevel::Speed)
+        // A tenth less time for scripts that compute, none for short ones (docs/adr/0001).
+        .compiler_inlining(Inlining::Yes)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES);
     if mode != PoolMode::PoolGuarded {

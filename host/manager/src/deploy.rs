@@ -7,8 +7,11 @@ use std::{
 
 use picloud_core::{
     AppId, BoxFuture, BuildError, BuiltScript, ErrorCode, HostError, Libraries, ScriptName, ScriptVersionId,
+    SourcePosition,
 };
 use picloud_store::{Store, StoreError};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{context::Context, error::ApiError};
 
@@ -47,6 +50,71 @@ impl Import {
     }
 }
 
+/// Why a script was not built.
+pub(crate) enum BuildRefusal {
+    /// It does not compile.
+    Script(CompileError),
+    /// Anything else.
+    Other(ApiError),
+}
+
+/// What is wrong with a script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct CompileError {
+    /// The script, or the library of it that the error is in.
+    script: String,
+    /// What is wrong.
+    message: String,
+    /// Line in it, from 1.
+    line: Option<u32>,
+    /// Column in it, from 1; 0 where only the line is known.
+    column: Option<u32>,
+    /// The text of that line.
+    source_line: Option<String>,
+}
+
+impl CompileError {
+    fn new(name: &ScriptName, message: String, position: Option<SourcePosition>) -> Self {
+        match position {
+            Some(SourcePosition { script, line, column, source_line }) => Self {
+                script,
+                message,
+                line: Some(line),
+                column: Some(column),
+                source_line: Some(source_line),
+            },
+            None => Self { script: name.to_string(), message, line: None, column: None, source_line: None },
+        }
+    }
+}
+
+impl From<CompileError> for ApiError {
+    fn from(error: CompileError) -> Self {
+        let refusal = Self::new(ErrorCode::CompileError, error.message).with("script", error.script);
+        match (error.line, error.column, error.source_line) {
+            (Some(line), Some(column), Some(text)) => {
+                refusal.with("line", line).with("column", column).with("source_line", text)
+            }
+            _ => refusal,
+        }
+    }
+}
+
+impl From<ApiError> for BuildRefusal {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<BuildRefusal> for ApiError {
+    fn from(refusal: BuildRefusal) -> Self {
+        match refusal {
+            BuildRefusal::Script(error) => error.into(),
+            BuildRefusal::Other(error) => error,
+        }
+    }
+}
+
 /// Compiles a script. Its imports are the scripts of `bundle`, and then the app's.
 pub(crate) async fn build(
     context: &Context,
@@ -54,7 +122,7 @@ pub(crate) async fn build(
     name: &ScriptName,
     source: &str,
     bundle: &Arc<BTreeMap<ScriptName, Arc<str>>>,
-) -> Result<Built, ApiError> {
+) -> Result<Built, BuildRefusal> {
     let libraries = Arc::new(AppLibraries {
         store: context.store.clone(),
         app,
@@ -73,15 +141,12 @@ pub(crate) async fn build(
     Ok(Built { imports: imports.collect(), script })
 }
 
-fn refusal(name: &ScriptName, error: BuildError) -> ApiError {
+fn refusal(name: &ScriptName, error: BuildError) -> BuildRefusal {
     match error {
-        BuildError::Script { message, position: Some(position) } => {
-            ApiError::new(ErrorCode::CompileError, message).at(Some(&position))
+        BuildError::Script { message, position } => {
+            BuildRefusal::Script(CompileError::new(name, message, position))
         }
-        BuildError::Script { message, position: None } => {
-            ApiError::new(ErrorCode::CompileError, message).with("script", name)
-        }
-        BuildError::Host(error) => ApiError::new(error.code, error.message),
+        BuildError::Host(error) => ApiError::new(error.code, error.message).into(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading requests: path, query and body, each with an error that says what is wrong and what is allowed.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     body::{Body, Bytes},
     extract::{
@@ -9,15 +11,18 @@ use axum::{
     },
     http::{HeaderMap, header, request::Parts},
 };
-use picloud_core::ErrorCode;
-use picloud_edge::{BodyTimes, Problem};
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
-
-use crate::{
-    error::ApiError,
+use picloud_core::{
+    ErrorCode,
     wording::{reworded_json, reworded_with_field},
 };
+use picloud_edge::{BodyTimes, Problem};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_json::value::RawValue;
+
+use crate::error::ApiError;
 
 /// A JSON body that holds no user data of its own, in bytes.
 pub(crate) const JSON_BYTES: u64 = 64 * 1024;
@@ -129,6 +134,30 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
     })?;
     Ok(value)
+}
+
+/// A value of a JSON object. Derived structs can be read from arrays as well, in the order of their fields, which nobody
+/// means: [`read_json`] refuses that of a body, and this of what is in it.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
 }
 
 /// Checks what `RawValue` does not: that numbers are in range, and that escapes stand for characters. A script could

@@ -26,7 +26,6 @@ mod precondition;
 mod store_error;
 mod token;
 mod turns;
-mod wording;
 
 pub use config::{AppAddress, ManagerConfig};
 pub use manager::Manager;

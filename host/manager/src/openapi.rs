@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use picloud_core::Scope;
 use utoipa::{
-    OpenApi as _,
+    OpenApi as _, PartialSchema as _, ToSchema as _,
     openapi::{
-        InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required, Schema,
-        ServerBuilder, Type,
+        ArrayBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required,
+        Schema, ServerBuilder, Type,
         content::ContentBuilder,
         header::HeaderBuilder,
         path::{Operation, ParameterBuilder, ParameterIn},
@@ -18,6 +18,7 @@ use utoipa::{
 
 use crate::{
     access::Access,
+    deploy::CompileError,
     endpoints::{self, Endpoint, Operations},
 };
 
@@ -46,6 +47,7 @@ fn document() -> OpenApi {
     document.servers = Some(vec![ServerBuilder::new().url("/").build()]);
     let components = document.components.get_or_insert_default();
     components.schemas.insert("Problem".to_owned(), RefOr::T(problem_schema()));
+    components.schemas.insert(CompileError::name().into_owned(), CompileError::schema());
     components.add_security_scheme(
         SECURITY_SCHEME,
         SecurityScheme::Http(
@@ -125,6 +127,12 @@ fn problem_response() -> utoipa::openapi::Response {
         .build()
 }
 
+fn compile_errors_schema() -> ArrayBuilder {
+    ArrayBuilder::new()
+        .items(RefOr::<Schema>::Ref(Ref::from_schema_name("CompileError")))
+        .description(Some("Everything in a bundle that does not compile, the first 20 of it."))
+}
+
 fn problem_schema() -> Schema {
     let text = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
     let number = |about: &str| ObjectBuilder::new().schema_type(Type::Integer).description(Some(about));
@@ -147,6 +155,7 @@ fn problem_schema() -> Schema {
         .property("line", number("Line in it, from 1."))
         .property("column", number("Column in it, from 1."))
         .property("source_line", text("The text of that line."))
+        .property("errors", compile_errors_schema())
         .property("fuel_used", number("Fuel that the failed run used."));
     ["type", "title", "status", "code", "request_id"]
         .into_iter()

@@ -25,9 +25,13 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             let detail = format!("{text}; deploy its source anew, with the library or without the import");
             ApiError::new(ErrorCode::CompileError, detail)
         }
-        StoreError::AlreadyExists { .. } | StoreError::Conflict => {
+        StoreError::AlreadyExists { .. } | StoreError::RouteTwice { .. } | StoreError::Conflict => {
             ApiError::new(ErrorCode::AlreadyExists, text)
         }
+        StoreError::RouteOverlaps { .. } => ApiError::new(
+            ErrorCode::AlreadyExists,
+            format!("{text}; remove it first, or give this one the same methods to replace it"),
+        ),
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

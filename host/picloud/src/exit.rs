@@ -104,8 +104,8 @@ impl Failure {
             ErrorFormat::Text if self.message.is_empty() => {}
             ErrorFormat::Text => terminal::error(&self.message),
             ErrorFormat::Json => match &self.document {
-                Some(document) => terminal::note(document),
-                None => terminal::note(local_document(self.exit.code(), &self.message)),
+                Some(document) => terminal::verbatim_note(document),
+                None => terminal::verbatim_note(&local_document(self.exit.code(), &self.message)),
             },
         }
     }

@@ -1,10 +1,14 @@
 //! Output for people and programs: standard output and error, colours only where a terminal shows them.
 //!
 //! A reader that goes away (`picloud logs | head`) is not an error of the program.
+//!
+//! What a server or a script says cannot drive the terminal or turn text around: [`printable`] escapes it, line breaks
+//! among it, where it is put into a line, and [`line`] and [`note`] let nothing through but line breaks, tabs and the
+//! styles of this module. Only [`verbatim`] writes a text as it is, for programs.
 
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
 
 use anstream::stream::RawStream;
@@ -27,10 +31,16 @@ pub(crate) const GUTTER: Style = Style("\x1b[1;34m");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style(&'static str);
 
+/// The end of a style.
+const PLAIN: &str = "\x1b[0m";
+
+/// All that may stand in a line to a terminal and drives it.
+const STYLES: [&str; 7] = [ERROR.0, WARNING.0, STRONG.0, DIM.0, GOOD.0, GUTTER.0, PLAIN];
+
 impl Style {
     /// `text` in this style.
     pub(crate) fn paint<T: fmt::Display>(self, text: T) -> String {
-        format!("{}{text}\x1b[0m", self.0)
+        format!("{}{text}{PLAIN}", self.0)
     }
 }
 
@@ -42,6 +52,24 @@ pub(crate) fn line(text: impl fmt::Display) -> io::Result<()> {
 /// Writes one line to standard error. A closed standard error is no reason to fail.
 pub(crate) fn note(text: impl fmt::Display) {
     let _ = write_line(&mut anstream::stderr().lock(), &text);
+}
+
+/// Writes a text as it is to standard output, and a line break: JSON, for programs.
+pub(crate) fn verbatim(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// Writes a text as it is to standard error, and a line break: JSON, for programs.
+pub(crate) fn verbatim_note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes what somebody else wrote, such as the source of a script: escaped where a terminal shows it, and as it is
+/// where a file or a program takes it.
+pub(crate) fn foreign(text: &str) -> io::Result<()> {
+    if io::stdout().is_terminal() { line(text) } else { verbatim(text) }
 }
 
 /// Writes `error: text` to standard error.
@@ -58,8 +86,32 @@ fn write_line<S: RawStream>(stream: &mut anstream::AutoStream<S>, text: &dyn fmt
 where
     anstream::AutoStream<S>: Write,
 {
-    writeln!(stream, "{text}")?;
+    writeln!(stream, "{}", harmless(&text.to_string()))?;
     stream.flush()
+}
+
+/// `text` with everything escaped that drives a terminal, but line breaks, tabs and the styles of this module.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let style = STYLES.iter().find(|style| rest.starts_with(**style));
+        let len = style.map_or(c.len_utf8(), |style| style.len());
+        if style.is_none() && c != '\n' && is_driving(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push_str(&rest[..len]);
+        }
+        rest = &rest[len..];
+    }
+    shown
+}
+
+/// Whether a character drives a terminal, or the direction and the lines of the text around it.
+fn is_driving(c: char) -> bool {
+    let is_direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\t') || is_direction || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A table for people: aligned columns, no rules, a dim heading.
@@ -110,12 +162,11 @@ impl Table {
     }
 }
 
-/// `text` with its control characters escaped, so that what a script or a server says cannot drive the
-/// terminal.
+/// `text` in one line, with everything escaped that drives a terminal or changes the direction of text.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\t' {
+        if is_driving(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -139,7 +190,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_lets_only_styles_through() {
+        let styled = format!("{}\n\t{}", ERROR.paint("error:"), GUTTER.paint("|"));
+        assert_eq!(harmless(&styled), styled);
+        assert_eq!(harmless("a\x1b[8mb\x1b]0;title\x07\r"), "a\\u{1b}[8mb\\u{1b}]0;title\\u{7}\\r");
+        assert_eq!(harmless("\u{2066}a"), "\\u{2066}a");
+    }
+
+    #[test]
     fn data_cannot_drive_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(printable("\u{202e}cod.exe\u{2069}"), "\\u{202e}cod.exe\\u{2069}");
+        assert_eq!(printable("\tschön \u{1f600}"), "\tschön \u{1f600}");
     }
 }

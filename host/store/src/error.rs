@@ -2,8 +2,10 @@
 
 use std::error::Error as StdError;
 
-/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `InUse` and `Invalid` are for
-/// clients; the sources of the others are for the platform's own log.
+use crate::NewRoute;
+
+/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `InUse` and
+/// `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -17,6 +19,18 @@ pub enum StoreError {
     AlreadyExists {
         /// Its kind: `app`, `domain`, ...
         what: &'static str,
+    },
+    /// Another route of the same paths answers some of the methods of the one that the call makes.
+    #[error("the route {route} exists already: it leads to the script \"{}\" and shares methods with this one", .route.script)]
+    RouteOverlaps {
+        /// The route that is there, or comes before it in the same call.
+        route: NewRoute,
+    },
+    /// The same route twice in one call.
+    #[error("the route {route} is given twice")]
+    RouteTwice {
+        /// The second of the two.
+        route: NewRoute,
     },
     /// It was changed in the meantime, or is not in the state that the caller expected.
     #[error("it was changed in the meantime")]

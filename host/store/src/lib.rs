@@ -43,8 +43,8 @@ pub use page::{Page, PageSize};
 pub use principals::{NewOwner, Principal, PrincipalKind};
 pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};
 pub use scripts::{
-    Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, PutVersion,
-    RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,
+    Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,
+    PutBundle, PutVersion, RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,
 };
 pub use store::Store;
 pub use tokens::{NewToken, Token, TokenGrant, TokenHash};

@@ -10,6 +10,8 @@ pub struct PageSize(u16);
 impl PageSize {
     /// The most.
     pub const MAX: Self = Self(200);
+    /// The smallest: to see whether there is anything.
+    pub const ONE: Self = Self(1);
 
     /// Checks a number that a client gave.
     pub fn new(size: u32) -> Result<Self, StoreError> {

@@ -1,6 +1,6 @@
 //! Routes: which script answers for which paths and methods of an app.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use picloud_core::{AppId, MethodSet, RouteId, RoutePattern, ScriptName};
 use sqlx::{PgConnection, PgExecutor};
@@ -84,6 +84,18 @@ impl RouteAccess {
     }
 }
 
+/// `GET,PUT /users/:id`, and `any /users/:id` where it has all methods.
+impl fmt::Display for NewRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods = if self.methods == MethodSet::ANY {
+            "any".to_owned()
+        } else {
+            method_names(self.methods).join(",")
+        };
+        write!(f, "{methods} {}", self.pattern)
+    }
+}
+
 impl Store {
     /// The routes of an app, oldest first.
     pub async fn routes(&self, app: AppId) -> Result<Vec<Route>, StoreError> {
@@ -103,7 +115,7 @@ impl Store {
     }
 
     /// Makes a route, or replaces the one with the same paths and methods: putting it twice is as good as
-    /// once. [`StoreError::AlreadyExists`] if another route of the same paths shares some of the methods.
+    /// once. [`StoreError::RouteOverlaps`] if another route of the same paths shares some of the methods.
     pub async fn put_route(&self, app: AppId, route: &NewRoute) -> Result<PutRoute, StoreError> {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
@@ -135,34 +147,41 @@ async fn put(connection: &mut PgConnection, app: AppId, route: &NewRoute) -> Res
     match same_paths(connection, app, route).await? {
         SamePaths::Free => Ok(PutRoute::Created(insert(connection, app, script, route).await?)),
         SamePaths::Same(id) => Ok(PutRoute::Replaced(update(connection, id, script, route).await?)),
-        SamePaths::Overlap => Err(StoreError::AlreadyExists { what: "route" }),
+        SamePaths::Overlap(id) => {
+            let found = all(connection, app).await?.into_iter().find(|route| route.id == id);
+            let Some(Route { methods, pattern, script, .. }) = found else {
+                return Err(StoreError::Conflict);
+            };
+            Err(StoreError::RouteOverlaps { route: NewRoute { methods, pattern, script } })
+        }
     }
 }
 
-/// Makes `routes` all routes of an app, under its lock. A route that has the methods and the pattern of one
-/// that is there keeps its id.
+/// Makes `routes` all routes of an app, under its lock, and answers those that are gone. A route that has the methods
+/// and the pattern of one that is there keeps its id.
 pub(crate) async fn replace_routes(
     connection: &mut PgConnection,
     app: AppId,
     routes: &[NewRoute],
-) -> Result<(), StoreError> {
+) -> Result<Vec<Route>, StoreError> {
     check_count(routes.len())?;
-    let present = all(&mut *connection, app).await?;
+    let mut present = all(&mut *connection, app).await?;
     let is_wanted = |present: &Route| {
         routes.iter().any(|route| route.methods == present.methods && route.pattern == present.pattern)
     };
     // What goes must go first: it may share methods with what comes.
-    for gone in present.iter().filter(|route| !is_wanted(route)) {
+    present.retain(|route| !is_wanted(route));
+    for gone in &present {
         remove(&mut *connection, app, gone.id).await?;
     }
     let mut put_ids = BTreeSet::new();
     for route in routes {
         let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, route).await?;
         if !put_ids.insert(put.id) {
-            return Err(StoreError::AlreadyExists { what: "route" });
+            return Err(StoreError::RouteTwice { route: route.clone() });
         }
     }
-    Ok(())
+    Ok(present)
 }
 
 fn check_count(routes: usize) -> Result<(), StoreError> {
@@ -198,7 +217,7 @@ enum SamePaths {
     /// A route with exactly its methods.
     Same(uuid::Uuid),
     /// A route with some of its methods.
-    Overlap,
+    Overlap(RouteId),
 }
 
 async fn same_paths(
@@ -217,7 +236,7 @@ async fn same_paths(
     Ok(match rows.as_slice() {
         [] => SamePaths::Free,
         [only] if methods(&only.methods)? == route.methods => SamePaths::Same(only.id),
-        _ => SamePaths::Overlap,
+        [first, ..] => SamePaths::Overlap(RouteId::from_uuid(first.id)),
     })
 }
 

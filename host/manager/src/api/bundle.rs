@@ -7,7 +7,10 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
-use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError};
+use picloud_store::{
+    AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
+    StoreError,
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
@@ -19,13 +22,13 @@ use crate::{
     access::{Caller, TargetApp},
     api::{
         limits::LimitsChange,
-        routes::RouteRequest,
+        routes::{RouteRequest, RouteView},
         scripts::{ScriptUrls, ScriptView, not_found},
     },
     context::{Context, app_not_found},
-    deploy::{self, Built, Import},
+    deploy::{self, BuildRefusal, Built, CompileError, Import},
     error::ApiError,
-    extract::{PathNames, QueryOf, read_json},
+    extract::{Object, PathNames, QueryOf, read_json},
     store_error::from_store,
 };
 
@@ -33,9 +36,11 @@ use crate::{
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The most scripts of a bundle.
 const BUNDLE_SCRIPTS: usize = 500;
+/// The most errors that an answer names; after as many nothing more is compiled.
+const BUNDLE_ERRORS: usize = 20;
 
 /// What to deploy.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bundle {
     /// Sources by the names of the scripts. Scripts of the app that are not named stay as they are.
@@ -43,10 +48,11 @@ pub(crate) struct Bundle {
     #[serde(deserialize_with = "scripts")]
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     /// All routes of the app; those it has now and are not named are removed. They stay if this is left out.
-    routes: Option<Vec<RouteRequest>>,
+    #[schema(value_type = Option<Vec<RouteRequest>>)]
+    routes: Option<Vec<Object<RouteRequest>>>,
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
-    limits: Option<LimitsPatch>,
+    limits: Option<Object<LimitsPatch>>,
 }
 
 /// What to do where there is no such app.
@@ -58,6 +64,9 @@ pub(crate) struct BundleQuery {
     /// refused, no app is made.
     #[serde(default)]
     create_app: bool,
+    /// Whether to delete the scripts of the app that are not in the bundle.
+    #[serde(default)]
+    prune: bool,
 }
 
 /// What a deployment did.
@@ -67,6 +76,14 @@ pub(crate) struct BundleAnswer {
     app_created: bool,
     /// The scripts of the bundle, by name.
     scripts: Vec<BundledScript>,
+    /// Scripts of the app that are not in the bundle and stayed as they were.
+    #[schema(value_type = Vec<String>)]
+    other_scripts: Vec<ScriptName>,
+    /// Scripts that were deleted, since they are not in the bundle.
+    #[schema(value_type = Vec<String>)]
+    deleted_scripts: Vec<ScriptName>,
+    /// Routes that are gone, since they are not among those of the bundle.
+    removed_routes: Vec<RouteView>,
 }
 
 /// A script of a bundle.
@@ -138,14 +155,16 @@ pub(crate) async fn deploy_bundle(
     let (parts, body) = request.into_parts();
     let most_bytes = most_bytes(&context, &caller, destination.app());
     let bundle: Bundle = read_json(&parts.headers, body, most_bytes).await?;
-    if let Some(limits) = &bundle.limits {
+    let limits = bundle.limits.map(|Object(limits)| limits);
+    if let Some(limits) = &limits {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
     let contents = Contents {
         scripts: bundle.scripts,
-        routes: bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect()),
-        limits: bundle.limits,
+        routes: bundle.routes.map(|routes| routes.into_iter().map(|Object(route)| route.into()).collect()),
+        limits,
+        others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -186,6 +205,7 @@ struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
+    others: OtherScripts,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -230,7 +250,12 @@ async fn deploy_to(
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
     let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
-    let bundle = picloud_store::Bundle { scripts: &versions, routes: contents.routes.as_deref(), limits };
+    let bundle = picloud_store::Bundle {
+        scripts: &versions,
+        routes: contents.routes.as_deref(),
+        limits,
+        others: contents.others,
+    };
     let turn = match contents.limits {
         Some(_) => Some(context.limits_turn.lock().await),
         None => None,
@@ -244,16 +269,33 @@ async fn deploy_to(
     };
     context.app_changed(app.id).await;
     let app_created = matches!(destination, Destination::New(_));
-    Ok(BundleAnswer { app_created, scripts: bundled(context, app, put, warnings).await? })
+    let PutBundle { scripts, others, removed_routes } = put;
+    let (other_scripts, deleted_scripts) = match contents.others {
+        OtherScripts::Keep => (others, Vec::new()),
+        OtherScripts::Delete => (Vec::new(), others),
+    };
+    Ok(BundleAnswer {
+        app_created,
+        scripts: bundled(context, app, scripts, warnings).await?,
+        other_scripts,
+        deleted_scripts,
+        removed_routes: removed_routes
+            .into_iter()
+            .map(|route| RouteView::of(context, &app.name, route))
+            .collect(),
+    })
 }
 
-/// Names the script that a route leads to and nobody has.
+/// Names the script that a route leads to and nobody has, and says that a script in use was to be deleted.
 async fn explained(
     context: &Context,
     app: &App,
     deployed: &picloud_store::Bundle<'_>,
     error: StoreError,
 ) -> ApiError {
+    if matches!(error, StoreError::InUse { .. }) {
+        return from_store(error).preceded_by("a script that is not in the bundle cannot be deleted: ");
+    }
     if !matches!(error, StoreError::NotFound { what: "script" }) {
         return from_store(error);
     }
@@ -303,7 +345,8 @@ struct Compiled {
     warnings: BTreeMap<ScriptName, Vec<String>>,
 }
 
-/// Compiles every script; libraries come before those that import them.
+/// Compiles every script; libraries come before those that import them. All errors are named at once, and an error in
+/// a library once only.
 async fn build(
     context: &Context,
     caller: &Caller,
@@ -312,12 +355,28 @@ async fn build(
 ) -> Result<Compiled, ApiError> {
     let mut versions = Vec::with_capacity(scripts.len());
     let mut warnings = BTreeMap::new();
+    let mut errors: Vec<CompileError> = Vec::new();
     for (name, source) in scripts.iter() {
-        let mut built = deploy::build(context, app, name, source, scripts).await?;
+        let mut built = match deploy::build(context, app, name, source, scripts).await {
+            Ok(built) => built,
+            Err(BuildRefusal::Script(error)) => {
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+                if errors.len() == BUNDLE_ERRORS {
+                    break;
+                }
+                continue;
+            }
+            Err(BuildRefusal::Other(error)) => return Err(error),
+        };
         if !built.script.warnings.is_empty() {
             warnings.insert(name.clone(), std::mem::take(&mut built.script.warnings));
         }
         versions.push(version(name, source, built, caller));
+    }
+    if let Some(first) = errors.first() {
+        return Err(ApiError::from(first.clone()).with("errors", errors));
     }
     // A script's imports are all of its libraries, directly or not: a library has fewer than who imports it.
     versions.sort_by_key(|version| version.bundled_imports.len());

@@ -1,15 +1,15 @@
 //! The history of an app's invocations.
 
 use axum::{Json, extract::State};
-use picloud_core::{ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName};
-use picloud_store::{Execution, ExecutionFilter, OutcomeFilter};
+use picloud_core::{App, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName};
+use picloud_store::{Execution, ExecutionFilter, OutcomeFilter, PageSize};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::TargetApp,
-    api::logs::LogView,
+    api::{logs::LogView, scripts::not_found},
     context::Context,
     error::ApiError,
     extract::{PathNames, QueryOf},
@@ -159,7 +159,28 @@ pub(crate) async fn list_executions(
     let before: Option<ExecutionId> = start(query.cursor.as_ref())?;
     let filter = ExecutionFilter { script: query.script, outcome: query.outcome };
     let found = context.store.executions(app.id, &filter, before, query.limit.size()).await;
-    Ok(Json(Page::of(found.map_err(from_store)?, |execution| execution.id, ExecutionView::from)))
+    let found = found.map_err(from_store)?;
+    if found.items.is_empty() && before.is_none() {
+        check_script(&context, &app, filter.script.as_ref()).await?;
+    }
+    Ok(Json(Page::of(found, |execution| execution.id, ExecutionView::from)))
+}
+
+/// Refuses a script that the app neither has nor has a history of, for where a list has nothing of it: who misspelt
+/// a name would take that for an answer. A script that was deleted keeps its history, and is known as long as that
+/// lasts.
+pub(crate) async fn check_script(
+    context: &Context,
+    app: &App,
+    script: Option<&ScriptName>,
+) -> Result<(), ApiError> {
+    let Some(name) = script else { return Ok(()) };
+    if context.store.script(app.id, name).await.map_err(from_store)?.is_some() {
+        return Ok(());
+    }
+    let filter = ExecutionFilter { script: Some(name.clone()), outcome: OutcomeFilter::Any };
+    let history = context.store.executions(app.id, &filter, None, PageSize::ONE).await.map_err(from_store)?;
+    if history.items.is_empty() { Err(not_found(app, name)) } else { Ok(()) }
 }
 
 /// An execution with its logs.

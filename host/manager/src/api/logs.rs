@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response, Sse, sse::Event},
 };
 use futures_util::{Stream, stream};
-use picloud_core::{AppId, ErrorCode, ExecutionId, LogLevel, ScriptName};
+use picloud_core::{App, AppId, ErrorCode, ExecutionId, LogLevel, ScriptName};
 use picloud_store::{LogContent, LogEntry, LogPosition, PageSize};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::TargetApp,
-    api::executions::ExecutionError,
+    api::executions::{ExecutionError, check_script},
     context::Context,
     error::ApiError,
     extract::QueryOf,
@@ -141,7 +141,7 @@ pub(crate) async fn read_logs(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if query.follow {
-        return follow(context, app.id, query, &headers).await;
+        return follow(context, &app, query, &headers).await;
     }
     let from =
         start(query.cursor.as_ref())?.or(query.after.map(|after| Start::After(LogPosition::from_i64(after))));
@@ -157,12 +157,15 @@ pub(crate) async fn read_logs(
             Page::of(found.map_err(from_store)?, |line| Start::Before(line.position), LogView::from)
         }
     };
+    if page.items.is_empty() && from.is_none() {
+        check_script(&context, &app, script).await?;
+    }
     Ok(Json(page).into_response())
 }
 
 async fn follow(
     context: Context,
-    app: AppId,
+    app: &App,
     query: LogsQuery,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -179,14 +182,17 @@ async fn follow(
     let position = if let Some(position) = last_event.or(query.after) {
         LogPosition::from_i64(position)
     } else {
-        let found = context.store.logs_before(app, query.script.as_ref(), None, query.limit.size()).await;
+        let found = context.store.logs_before(app.id, query.script.as_ref(), None, query.limit.size()).await;
         backlog.extend(found.map_err(from_store)?.items.into_iter().rev());
+        if backlog.is_empty() {
+            check_script(&context, app, query.script.as_ref()).await?;
+        }
         backlog.back().map_or_else(LogPosition::default, |line: &LogEntry| line.position)
     };
     let until = Instant::now() + LONGEST;
     let follower = Follower {
         context,
-        app,
+        app: app.id,
         script: query.script,
         position,
         backlog,

@@ -71,7 +71,7 @@ pub(crate) struct RouteView {
 }
 
 impl RouteView {
-    fn of(context: &Context, app: &AppName, route: Route) -> Self {
+    pub(crate) fn of(context: &Context, app: &AppName, route: Route) -> Self {
         let path = route.pattern.to_string();
         Self {
             id: route.id,

@@ -78,6 +78,25 @@ async fn executions_are_listed_newest_first_and_filtered() {
 }
 
 #[tokio::test]
+async fn the_history_of_a_script_that_never_was_is_not_found() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    server.script("demo", "quiet", "1").await;
+    run(&server, &app, "deleted", Outcome::Succeeded, &[]).await;
+    for list in ["executions?", "logs?", "logs?follow=true&"] {
+        let path = format!("/api/v1/apps/demo/{list}script=");
+        let unknown = server.get(&format!("{path}nope")).await.problem("script_not_found");
+        assert_eq!(unknown["detail"], "no script \"nope\" in app \"demo\"", "{list}");
+        for known in ["quiet", "deleted"] {
+            let answer = server.call("GET", &format!("{path}{known}")).stream().await;
+            assert_eq!(answer.status(), 200, "{list} {known}");
+        }
+    }
+    // A list that was begun goes on, whatever becomes of the script.
+    assert_eq!(server.get("/api/v1/apps/demo/logs?script=nope&after=7").await.status, 200);
+}
+
+#[tokio::test]
 async fn logs_are_read_back_and_on() {
     let server = Server::start().await;
     let app = server.app("demo").await;

@@ -29,7 +29,16 @@ async fn a_route_is_made_replaced_and_removed() {
     let replaced = post(&server, ROUTES, &other).await;
     assert_eq!((replaced.status.as_u16(), &replaced.json()["id"]), (200, &made["id"]));
     let overlap = json!({ "methods": ["GET"], "path": "/users/:x", "script": "users" });
-    assert_eq!(post(&server, ROUTES, &overlap).await.status, 409);
+    let overlap = post(&server, ROUTES, &overlap).await.problem("already_exists");
+    let detail = overlap["detail"].as_str().unwrap();
+    assert!(
+        detail
+            .starts_with("the route GET,POST /users/:name exists already: it leads to the script \"people\""),
+        "{detail}"
+    );
+    let bundle = json!({ "scripts": {}, "routes": [{ "path": "/x", "script": "users" }, { "path": "/x", "script": "people" }] });
+    let twice = server.call("PUT", "/api/v1/apps/demo/bundle").json(&bundle).send().await;
+    assert_eq!(twice.problem("already_exists")["detail"], "the route any /x is given twice");
     let used = server.call("DELETE", "/api/v1/apps/demo/scripts/people").send().await;
     used.problem("script_in_use");
 

@@ -314,10 +314,69 @@ async fn a_bundle_is_read_strictly() {
         (r#"{"scripts":{},"triggers":[]}"#, "there is no field triggers"),
         (r#"{"scripts":{},"routes":[{"path":"x","script":"a"}]}"#, "routes[0].path"),
         (r#"{"scripts":{"a":"\u0000"}}"#, "U+0000"),
+        (
+            r#"{"scripts":{},"routes":[[["GET"],"/x","a"]]}"#,
+            "routes[0]: it is an array; allowed is an object",
+        ),
+        (r#"{"scripts":{},"limits":[1000000]}"#, "limits: it is an array; allowed is an object"),
+        (r#"{"scripts":["a"]}"#, "scripts: it is an array; allowed is an object"),
     ];
     for (body, detail) in cases {
         let answer = server.call("PUT", "/api/v1/apps/demo/bundle").raw_json(body).send().await;
         let problem = answer.problem("invalid");
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{body}: {problem}");
     }
+}
+
+#[tokio::test]
+async fn a_bundle_names_all_scripts_that_do_not_compile() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    let put = async |scripts: Value| {
+        server.call("PUT", "/api/v1/apps/demo/bundle").json(&json!({ "scripts": scripts })).send().await
+    };
+    let scripts = json!({
+        "a": "1\n!no b", "fine": "1", "lib": "!no lib", "uses": "import lib", "uses-too": "import lib", "z": "import none",
+    });
+    let answer = put(scripts).await;
+    let problem = answer.problem("compile_error");
+    assert_eq!(
+        (&problem["script"], &problem["detail"], &problem["line"], &problem["source_line"]),
+        (&json!("a"), &json!("no b"), &json!(2), &json!("!no b"))
+    );
+    let errors: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| &error["script"]).collect();
+    assert_eq!(errors, ["a", "lib", "z"], "{problem}");
+    assert_eq!(
+        problem["errors"][1],
+        json!({ "script": "lib", "message": "no lib", "line": 1, "column": 1, "source_line": "!no lib" })
+    );
+    assert!(server.get(SCRIPTS).await.items("name").is_empty());
+
+    let many: serde_json::Map<_, _> = (0..30).map(|n| (format!("s{n}"), json!("!no"))).collect();
+    assert_eq!(put(many.into()).await.problem("compile_error")["errors"].as_array().unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_bundle_tells_what_is_not_in_it_and_deletes_it_if_asked() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    server.script("demo", "old", "1").await;
+    let route = json!({ "methods": ["GET"], "path": "/by-hand", "script": "old" });
+    server.call("POST", "/api/v1/apps/demo/routes").json(&route).send().await;
+    let put = async |query: &str, bundle: Value| {
+        server.call("PUT", &format!("/api/v1/apps/demo/bundle{query}")).json(&bundle).send().await
+    };
+
+    let kept = put("", json!({ "scripts": { "new": "1" } })).await.json();
+    assert_eq!((&kept["other_scripts"], &kept["deleted_scripts"]), (&json!(["old"]), &json!([])));
+    assert_eq!(kept["removed_routes"], json!([]));
+    let used = put("?prune=true", json!({ "scripts": { "new": "1" } })).await.problem("script_in_use");
+    assert!(used["detail"].as_str().unwrap().contains("not in the bundle"), "{used}");
+    assert_eq!(used["used_by"], json!(["route GET /by-hand"]));
+
+    let pruned = put("?prune=true", json!({ "scripts": { "new": "1" }, "routes": [] })).await.json();
+    assert_eq!((&pruned["other_scripts"], &pruned["deleted_scripts"]), (&json!([]), &json!(["old"])));
+    let gone = &pruned["removed_routes"][0];
+    assert_eq!((&gone["path"], &gone["script"]), (&json!("/by-hand"), &json!("old")));
+    assert_eq!(server.get(SCRIPTS).await.items("name"), ["new"]);
 }

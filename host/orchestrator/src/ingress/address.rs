@@ -42,8 +42,8 @@ pub(super) fn resolve<'a>(
         }
     }
     let (name, path) = match addressing.path_form {
-        PathForm::On => split_path(path).ok_or_else(not_found)?,
-        PathForm::Off => return Err(not_found()),
+        PathForm::On => split_path(path).ok_or_else(|| not_addressed(path))?,
+        PathForm::Off => return Err(not_addressed(path)),
     };
     let app = directory.by_name(name).ok_or_else(not_found)?;
     Ok(Addressed { app, path, origin: Origin::Shared })
@@ -88,6 +88,17 @@ fn split_path(path: &str) -> Option<(&str, &str)> {
         Some(slash) => rest.split_at(slash),
         None => (rest, "/"),
     })
+}
+
+/// No app is named. A client of the management API has mistaken one listener for the other.
+fn not_addressed(path: &str) -> Problem {
+    if !path.starts_with("/api/v1/") {
+        return not_found();
+    }
+    Problem::new(ErrorCode::AppNotFound).detail(
+        "no app answers at this address, which is that of the apps; the management API is on the control listener \
+         (PICLOUD_ADMIN_ADDR)",
+    )
 }
 
 fn not_found() -> Problem {

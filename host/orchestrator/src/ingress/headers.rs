@@ -87,19 +87,22 @@ pub(super) fn is_platforms(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || is_hop_by_hop(name) || name.as_str().starts_with("picloud-")
 }
 
-/// Whether a header of an answer holds for a whole origin, and so for all apps that share it.
+/// Whether a header of an answer holds for a whole origin or reaches paths of other apps, and so concerns all apps that
+/// share the origin.
 pub(super) fn is_of_origin(name: &HeaderName) -> bool {
+    let name = name.as_str();
     matches!(
-        name.as_str(),
-        "alt-svc"
-            | "clear-site-data"
-            | "nel"
-            | "origin-agent-cluster"
-            | "report-to"
-            | "reporting-endpoints"
-            | "service-worker-allowed"
-            | "strict-transport-security"
-    )
+        name,
+        // The connection, its certificate, and where it leads.
+        "alt-svc" | "expect-ct" | "public-key-pins" | "public-key-pins-report-only" | "strict-transport-security"
+        // What the browser keeps for the origin: data, sessions, the state of a login, a process.
+        | "activate-storage-access" | "clear-site-data" | "idp-signin-status" | "origin-agent-cluster"
+        | "secure-session-registration" | "sec-session-registration" | "set-login" | "shared-storage-write"
+        // What it tells with every request or of every failure.
+        | "accept-ch" | "accept-ch-lifetime" | "critical-ch" | "nel" | "report-to" | "reporting-endpoints"
+        // Which other paths it takes over, loads ahead or shows.
+        | "service-worker-allowed" | "speculation-rules" | "supports-loading-mode" | "use-as-dictionary"
+    ) || name.starts_with("attribution-reporting-")
 }
 
 #[cfg(test)]

@@ -282,6 +282,38 @@ mod tests {
     }
 
     #[test]
+    fn under_the_path_form_no_header_holds_for_the_origin() {
+        let of_origin = [
+            "accept-ch",
+            "activate-storage-access",
+            "alt-svc",
+            "attribution-reporting-register-source",
+            "clear-site-data",
+            "critical-ch",
+            "expect-ct",
+            "idp-signin-status",
+            "nel",
+            "origin-agent-cluster",
+            "public-key-pins",
+            "report-to",
+            "reporting-endpoints",
+            "secure-session-registration",
+            "service-worker-allowed",
+            "set-login",
+            "shared-storage-write",
+            "speculation-rules",
+            "strict-transport-security",
+            "supports-loading-mode",
+            "use-as-dictionary",
+        ];
+        let given: Vec<_> = of_origin.iter().map(|name| (*name, "x")).collect();
+        let kept = |origin| {
+            validate(answer(200, &given, ""), &Limits::default(), &app(), origin).unwrap().headers().len()
+        };
+        assert_eq!((kept(Origin::Shared), kept(Origin::Own)), (0, of_origin.len()));
+    }
+
+    #[test]
     fn bodies_have_a_limit_a_type_and_a_time() {
         assert!(check(answer(200, &[], &"x".repeat(1024 * 1024 + 1))).unwrap_err().contains("limit is"));
         let response = check(answer(200, &[], "x")).unwrap();

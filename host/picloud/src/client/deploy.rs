@@ -17,11 +17,15 @@ use super::{
     app_path,
     error::ClientError,
     files::{Links, file_error},
-    project::{AppFolder, BundleRoute, Project, Start, read_source, script_name},
+    project::{AppFolder, BundleRoute, MANIFEST, Project, Start, read_source, script_name},
+    routes::Route,
     scripts::address,
     session::print_json,
 };
-use crate::terminal::{self, GOOD};
+use crate::terminal::{self, GOOD, STRONG};
+
+/// The most names that a note has.
+const MOST_NAMES: usize = 10;
 
 /// `picloud deploy`.
 #[derive(Debug, Args)]
@@ -50,10 +54,29 @@ pub(crate) struct DeployArgs {
     /// The script's name [default: the file's path in the app's folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Delete the scripts of the app that the folder does not have
+    #[arg(long)]
+    prune: bool,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// What is deployed, and as what.
+struct Deployment {
+    app: AppName,
+    bundle: Bundle,
+    extent: Extent,
+}
+
+/// How much of an app is deployed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All of it: a folder with a manifest.
+    Whole,
+    /// Some of its scripts.
+    Part,
 }
 
 /// What the API takes as a bundle.
@@ -82,27 +105,48 @@ struct Deployed {
 struct BundleAnswer {
     app_created: bool,
     scripts: Vec<Deployed>,
+    other_scripts: Vec<String>,
+    deleted_scripts: Vec<String>,
+    removed_routes: Vec<Route>,
 }
 
 /// Deploys what the path names: one call, which also makes the app where it is missing, so that a refusal leaves
 /// nothing behind.
 pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
-    let (app, bundle) = if args.path.is_dir() { folder(args)? } else { file(args)? };
+    let Deployment { app, bundle, extent } = if args.path.is_dir() { folder(args)? } else { file(args)? };
+    if args.prune && extent == Extent::Part {
+        let problem =
+            format!("--prune is for the whole folder of an app: name the one that has its {MANIFEST}");
+        return Err(ClientError::Input(problem));
+    }
     let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
     let api = Api::connect(&args.common)?;
-    let path = app_path(&app, "/bundle?create_app=true");
+    let path =
+        app_path(&app, &format!("/bundle?create_app=true{}", if args.prune { "&prune=true" } else { "" }));
     let answer = api.call(Method::PUT, &path, Payload::JsonText(&bundle))?;
     if args.common.json {
         return print_json(&answer);
     }
     let answer: BundleAnswer = api.read(&answer)?;
     if answer.app_created {
-        terminal::note(format_args!("made the app {app}"));
+        terminal::note(format_args!(
+            "{} which was not there before",
+            STRONG.paint(format_args!("made the app \"{app}\","))
+        ));
     }
-    report(&answer.scripts)
+    report(&answer.scripts)?;
+    report_removed(&answer)?;
+    if extent == Extent::Whole && !answer.other_scripts.is_empty() {
+        terminal::note(format_args!(
+            "note: not in the folder, but still in the app: {}; delete with `picloud delete NAME --app {app}`, or \
+             deploy with --prune",
+            listed(&answer.other_scripts)
+        ));
+    }
+    Ok(())
 }
 
-fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
+fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     fs::metadata(&args.path).map_err(file_error(&args.path))?;
     if args.path.extension().is_none_or(|extension| extension != "rhai") && args.name.is_none() {
         let problem = format!(
@@ -125,7 +169,8 @@ fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         None => script_name(&app_folder.below, &args.path)?,
     };
     let app = app(args, app_folder.manifest.name)?;
-    Ok((app, Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None }))
+    let bundle = Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None };
+    Ok(Deployment { app, bundle, extent: Extent::Part })
 }
 
 /// The app: of the flag or variable, of the folder that is deployed, or of the one that the command runs in.
@@ -133,7 +178,7 @@ fn app(args: &DeployArgs, deployed: Option<AppName>) -> Result<AppName, ClientEr
     args.app.app.clone().or(deployed).map_or_else(|| args.app.name(), Ok)
 }
 
-fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
+fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     if args.name.is_some() {
         return Err(ClientError::Input(
             "--name is for a single script; those of a folder are named by their files".into(),
@@ -145,7 +190,35 @@ fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
-    Ok((app(args, project.manifest.name)?, Bundle { scripts: project.scripts, routes, limits }))
+    Ok(Deployment {
+        app: app(args, project.manifest.name)?,
+        bundle: Bundle { scripts: project.scripts, routes, limits },
+        extent: if is_whole { Extent::Whole } else { Extent::Part },
+    })
+}
+
+/// Scripts that were deleted, and routes that are not those of the manifest.
+fn report_removed(answer: &BundleAnswer) -> Result<(), ClientError> {
+    for script in &answer.deleted_scripts {
+        terminal::line(format_args!("deleted   {}", terminal::printable(script)))?;
+    }
+    for route in &answer.removed_routes {
+        terminal::warning(format_args!(
+            "the route {} {} to {} is gone, since {MANIFEST} does not have it",
+            route.methods(),
+            terminal::printable(&route.path),
+            terminal::printable(&route.script),
+        ));
+    }
+    Ok(())
+}
+
+/// Names for people, the first of them where there are many.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| terminal::printable(name)).collect();
+    let more = names.len() - shown.len();
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", shown.join(", "))
 }
 
 fn report(scripts: &[Deployed]) -> Result<(), ClientError> {

@@ -27,7 +27,10 @@ pub(crate) enum ClientError {
     #[error("{}", .0.render())]
     Problem(Box<Problem>),
     /// Something answers, but not as a PiCloud server does.
-    #[error("{url} does not answer like a PiCloud server: {problem}")]
+    #[error(
+        "{url} does not answer like a PiCloud server: {problem}\n--url and PICLOUD_URL are the address of the control \
+         listener, not that of the apps"
+    )]
     Foreign {
         /// The server.
         url: String,
@@ -106,6 +109,16 @@ pub(crate) struct Problem {
     fuel_used: Option<u64>,
     /// The lines that a failed invocation logged.
     pub(crate) logs: Vec<LogLine>,
+    /// All that does not compile, where it may be more than one script.
+    errors: Vec<CompileError>,
+}
+
+/// What is wrong with a script.
+#[derive(Clone, Debug, Deserialize)]
+struct CompileError {
+    message: String,
+    #[serde(flatten)]
+    place: Place,
 }
 
 /// Why an invocation failed, as the history and the log have it.
@@ -129,10 +142,15 @@ impl Problem {
     pub(crate) fn render(&self) -> String {
         let what = if self.detail.is_empty() { &self.title } else { &self.detail };
         let meant = self.meant.as_ref().map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-        let mut text = STRONG.paint(printable(&format!("{what}{meant}")));
-        if let Some(excerpt) = self.place.excerpt() {
-            text.push('\n');
-            text.push_str(&excerpt);
+        // No call of the management API is answered so, but every one that is sent to an app.
+        let mistaken = match self.code.as_str() {
+            "route_not_found" => "; an app answers here: --url is the address of the control listener",
+            _ => "",
+        };
+        let mut text = located(&format!("{what}{meant}{mistaken}"), &self.place);
+        if self.errors.len() > 1 {
+            let errors = self.errors.iter().map(|error| located(&error.message, &error.place));
+            text = errors.collect::<Vec<_>>().join("\n\n");
         }
         let mut facts = vec![format!("code: {}", printable(&self.code))];
         if let Some(fuel) = self.fuel_used {
@@ -151,6 +169,16 @@ impl Problem {
             429 | 503 => Exit::Unavailable,
             _ => Exit::Failed,
         }
+    }
+}
+
+/// A message with the line of source that it is about.
+fn located(message: &str, place: &Place) -> String {
+    let message = STRONG.paint(printable(message));
+    match (place.excerpt(), place.script_only()) {
+        (Some(excerpt), _) => format!("{message}\n{excerpt}"),
+        (None, Some(script)) => format!("{script}: {message}"),
+        (None, None) => message,
     }
 }
 
@@ -174,6 +202,29 @@ mod tests {
             "Expecting ')'\n  --> greet.rhai:12:3\n   |\n12 | \tf(1\n   | \t ^\n  = code: compile_error, request: 0197"
         );
         assert_eq!(Failure::from(ClientError::Problem(Box::new(problem))).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn each_script_that_does_not_compile_shows_its_line() {
+        let problem: Problem = serde_json::from_str(
+            r#"{"status":422,"code":"compile_error","detail":"no","script":"a","line":1,"column":2,"source_line":"x",
+                "errors":[{"script":"a","message":"no","line":1,"column":0,"source_line":"x"},
+                    {"script":"b","message":"neither","line":null,"column":null,"source_line":null},
+                    {"script":"c","message":"nor","line":3,"column":1,"source_line":"y"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            plain(&problem.render()),
+            "no\n --> a.rhai:1\n  |\n1 | x\n\nb.rhai: neither\n\nnor\n --> c.rhai:3:1\n  |\n3 | y\n  | ^\n  = code: compile_error"
+        );
+    }
+
+    #[test]
+    fn an_app_that_answers_for_the_server_is_recognised() {
+        let problem: Problem =
+            serde_json::from_str(r#"{"status":404,"code":"route_not_found","title":"No such route"}"#)
+                .unwrap();
+        assert!(plain(&problem.render()).contains("--url is the address of the control listener"));
     }
 
     #[test]

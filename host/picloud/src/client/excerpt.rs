@@ -22,6 +22,12 @@ impl Place {
         Some(format!("{}.rhai:{place}", printable(script)))
     }
 
+    /// `script.rhai`, where no more is known.
+    pub(super) fn script_only(&self) -> Option<String> {
+        let script = self.script.as_deref().filter(|_| self.line.is_none())?;
+        Some(format!("{}.rhai", printable(script)))
+    }
+
     /// The line of source with a caret below it, as rustc shows it.
     pub(super) fn excerpt(&self) -> Option<String> {
         let number = self.line?.to_string();
@@ -34,8 +40,9 @@ impl Place {
         text = format!("{text}\n{margin} {bar}\n{} {bar} {shown}", GUTTER.paint(&number));
         if let Some(column) = self.column() {
             // Tabs stay tabs, so that the caret stands below its character at any tab width.
-            let before = source.chars().take(column as usize - 1);
-            let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let before: String = source.chars().take(column as usize - 1).collect();
+            let pad: String =
+                printable(&before).chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             text = format!("{text}\n{margin} {bar} {pad}{}", ERROR.paint("^"));
         }
         Some(text)

@@ -73,8 +73,8 @@ pub(super) fn run(args: &InvokeArgs) -> Result<(), ClientError> {
 /// Prints a value for people: a text without its quotes, anything else as JSON.
 pub(super) fn print_value(value: &RawValue) -> Result<(), ClientError> {
     match serde_json::from_str::<String>(value.get()) {
-        Ok(text) => terminal::line(text)?,
-        Err(_) => terminal::line(value.get())?,
+        Ok(text) => terminal::foreign(&text)?,
+        Err(_) => terminal::foreign(value.get())?,
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `picloud kv`: an app's key-value data.
 
 use clap::{Args, Subcommand};
+use picloud_core::{CollectionName, KvKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use ureq::http::Method;
@@ -176,5 +177,8 @@ pub(super) fn cut(text: &str, most: usize) -> String {
 }
 
 fn entry_path(app: &AppArgs, collection: &str, key: &str) -> Result<String, ClientError> {
+    // Nothing at all would make another path of it.
+    let checked = CollectionName::new(collection).and_then(|_| KvKey::new(key));
+    checked.map_err(|error| ClientError::Input(error.to_string()))?;
     app.path(&format!("/kv/{}/{}", segment(collection), segment(key)))
 }

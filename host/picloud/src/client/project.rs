@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName};
+use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName, wording::reworded};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +83,24 @@ impl Manifest {
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, ClientError> {
         let path = folder.join(MANIFEST);
         let Some(text) = read_text(&path, MAX_MANIFEST, Links::Refuse)? else { return Ok(None) };
-        let manifest = toml::from_str(&text)
-            .map_err(|error| ClientError::Input(format!("{}: {error}", path.display())))?;
+        let manifest = toml::from_str(&text).map_err(|error| manifest_error(&path, &text, &error))?;
         Ok(Some(manifest))
     }
+}
+
+/// What is wrong with a manifest, with the line that it is in.
+fn manifest_error(path: &Path, text: &str, error: &toml::de::Error) -> ClientError {
+    let line =
+        error.span().map(|span| text[..text.floor_char_boundary(span.start)].matches('\n').count() + 1);
+    let place = line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
+    let said = reworded(error.message()).replace('\n', ", ");
+    // What is no TOML at all says nothing of what is allowed in its place.
+    let is_toml = text.parse::<toml::Table>().is_ok();
+    ClientError::Input(if is_toml {
+        format!("{place}: {said}")
+    } else {
+        format!("{place}: this is not TOML: {said}")
+    })
 }
 
 /// How a folder came to be the one where the search for a manifest begins.
@@ -351,7 +365,20 @@ mod tests {
         };
         assert!(refused(&[("a.txt", "")]).contains("no *.rhai files"));
         assert!(refused(&[("a b.rhai", "")]).contains("allowed are"));
-        assert!(refused(&[(MANIFEST, "nam = 'x'"), ("a.rhai", "")]).contains("unknown field `nam`"));
+        let manifest = |text: &str| refused(&[(MANIFEST, text), ("a.rhai", "")]);
+        let cases = [
+            ("\nnam = 'x'", ":2: there is no field nam; allowed are name, routes, limits"),
+            ("name = 1", ":1: it is the number 1; allowed is a text"),
+            ("routes = 'x'", ":1: it is the text \"x\"; allowed is an array"),
+            ("[[routes]]\npath = '/x'\n", ":1: the field script is missing"),
+            ("name = 'x'\nname = 'y'", ":2: this is not TOML: duplicate key"),
+            ("name = 'x'\n[[routes]\n", ":2: this is not TOML: "),
+            ("name x", ":1: this is not TOML: "),
+        ];
+        for (text, expected) in cases {
+            let problem = manifest(text);
+            assert!(problem.contains(&format!("{MANIFEST}{expected}")), "{text:?}: {problem}");
+        }
         assert!(refused(&[(MANIFEST, "name = 'X'"), ("a.rhai", "")]).contains("app name contains 'X'"));
         assert!(
             refused(&[(MANIFEST, "[limits]\nmemory_bytes = '8MB'"), ("a.rhai", "")])

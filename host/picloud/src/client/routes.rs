@@ -66,17 +66,17 @@ pub(crate) struct RemoveArgs {
 }
 
 #[derive(Debug, Deserialize)]
-struct Route {
+pub(super) struct Route {
     id: String,
     methods: Vec<String>,
-    path: String,
-    script: String,
+    pub(super) path: String,
+    pub(super) script: String,
     url: String,
 }
 
 impl Route {
     /// Its methods, in short where it has all of them.
-    fn methods(&self) -> String {
+    pub(super) fn methods(&self) -> String {
         if self.methods.len() == Method::ALL.len() { "any".to_owned() } else { self.methods.join(",") }
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<(), ClientError> {
         return print_json(&answer);
     }
     let source: Source = api.read(&answer)?;
-    terminal::line(source.source.trim_end_matches('\n'))?;
+    terminal::foreign(source.source.trim_end_matches('\n'))?;
     Ok(())
 }
 

@@ -136,6 +136,6 @@ pub(crate) fn readiness(connection: &ConnectionArgs) -> Option<Readiness> {
 
 /// Prints JSON for programs: one document on one line, as the server gave it.
 pub(super) fn print_json(json: &str) -> Result<(), ClientError> {
-    terminal::line(json)?;
+    terminal::verbatim(json)?;
     Ok(())
 }

@@ -43,13 +43,20 @@ fn unknown(path: &str, problem: &Problem) -> Option<Unknown> {
     let (list, name) = match problem.code.as_str() {
         "app_not_found" => ("/api/v1/apps".to_owned(), app),
         "script_not_found" => {
-            let script = parts.next().filter(|part| *part == "scripts").and(parts.next())?;
+            let in_path = parts.next().filter(|part| *part == "scripts").and(parts.next());
+            let script = in_path.or_else(|| queried_script(path))?;
             (format!("/api/v1/apps/{app}/scripts"), script)
         }
         _ => return None,
     };
     // A slash is the only character of a name that is encoded.
     Some(Unknown { list, name: name.replace("%2F", "/") })
+}
+
+/// The script whose history was asked for.
+fn queried_script(path: &str) -> Option<&str> {
+    let (_, query) = path.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix("script="))
 }
 
 #[cfg(test)]
@@ -66,6 +73,8 @@ mod tests {
         let path = "/api/v1/apps/demo/scripts/api%2Fuser/invoke";
         let found = unknown(path, &problem(404, "script_not_found")).unwrap();
         assert_eq!((found.list.as_str(), found.name.as_str()), ("/api/v1/apps/demo/scripts", "api/user"));
+        let history = "/api/v1/apps/demo/logs?follow=true&script=api%2Fuser";
+        assert_eq!(unknown(history, &problem(404, "script_not_found")), Some(found));
         let found = unknown("/api/v1/apps/dem?x=1", &problem(404, "app_not_found")).unwrap();
         assert_eq!((found.list.as_str(), found.name.as_str()), ("/api/v1/apps", "dem"));
         assert_eq!(unknown(path, &problem(404, "not_found")), None);

@@ -135,7 +135,7 @@ impl Report {
     }
 
     fn print_json(&self) -> std::io::Result<()> {
-        terminal::line(serde_json::to_string_pretty(self)?)
+        terminal::verbatim(&serde_json::to_string_pretty(self)?)
     }
 
     fn print(&self) -> std::io::Result<()> {

@@ -25,6 +25,25 @@ fn apps_are_made_listed_and_deleted() {
 }
 
 #[test]
+fn the_address_of_the_apps_is_not_that_of_the_management_api() {
+    let server = shared();
+    let url = format!("http://{}", server.app);
+    for command in [["app", "list"], ["list", "--app=demo"]] {
+        let said = server.cli(&[&command[..], &["--url", &url, "--token", "pcl_x"]].concat()).failed(4);
+        assert!(said.contains("the management API is on the control listener"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_that_is_none_is_refused_with_what_is_allowed() {
+    let app = shared_app("no-key");
+    for command in [&["kv", "get", "c", ""][..], &["kv", "set", "c", "", "1"], &["kv", "rm", "c", ""]] {
+        let said = app.cli(command).failed(2);
+        assert!(said.contains("key must not be empty; allowed are 1 to 512 bytes"), "{said}");
+    }
+}
+
+#[test]
 fn invoke_prints_the_result_and_its_logs() {
     let app = shared_app("invoke");
     app.deploy("sum", "print(\"adding\"); event.a + event.b").ok();
@@ -106,11 +125,25 @@ fn the_history_and_the_logs_tell_of_failures() {
     let caret = shown.lines().find(|line| line.ends_with('^')).expect(&shown);
     let source = shown.lines().find(|line| line.starts_with("1 | ")).unwrap();
     assert_eq!(caret.find('^'), source.find("throw"), "{shown}");
+    for list in [["logs", "--script", "fail"], ["executions", "--script", "fail"]] {
+        let unknown = app.cli(&list).failed(4);
+        assert!(unknown.contains("no script \"fail\"") && unknown.contains("\"fails\""), "{unknown}");
+    }
     let logs = app.cli(&["logs"]).ok();
     assert!(logs.contains("warn  trouble ahead"), "{logs}");
     assert!(logs.contains("error script_error: no (fails.rhai:1:29)"), "{logs}");
     let json: serde_json::Value = serde_json::from_str(&app.cli(&["logs", "--json"]).ok()).unwrap();
     assert_eq!(json["items"][0]["error"]["code"], "script_error");
+}
+
+#[test]
+fn what_a_script_says_does_not_drive_the_terminal() {
+    let app = shared_app("terminal");
+    app.deploy("evil", r#"log::warn("\u001b[2J\u202elog"); throw "\u001b[2J\u2066error""#).ok();
+    let shown = app.cli(&["invoke", "evil", "1"]).failed(1);
+    assert!(shown.contains(r"\u{1b}[2J\u{202e}log") && shown.contains(r"\u{1b}[2J\u{2066}error"), "{shown}");
+    app.deploy("value", r#""\u001b[2J\u202e""#).ok();
+    assert_eq!(app.cli(&["invoke", "value", "1"]).ok(), "\u{1b}[2J\u{202e}\n", "a program gets it as it is");
 }
 
 #[test]

@@ -97,7 +97,11 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
     let server = shared();
     let path = folder.path().to_str().unwrap();
     let output = server.cli(&["deploy", path]);
-    assert!(output.stderr.contains(&format!("made the app {name}")), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&format!("made the app \"{name}\", which was not there")),
+        "{}",
+        output.stderr
+    );
     let said = output.ok();
     assert!(said.contains("api/users") && said.contains("lib/text"), "{said}");
     let library = said.lines().find(|line| line.contains("lib/text")).unwrap();
@@ -108,13 +112,52 @@ fn a_folder_is_deployed_whole_or_not_at_all() {
 
     write("lib/text.rhai", "fn shout(text) { text.to_upper() + \"!\" }");
     write("more.rhai", "let = 1");
+    write("worse.rhai", "1;\nfunction f() {}");
     let stderr = server.cli(&["deploy", path]).failed(1);
-    assert!(stderr.contains("more.rhai:1:"), "{stderr}");
+    assert!(stderr.contains("more.rhai:1:") && stderr.contains("worse.rhai:2:"), "{stderr}");
+    assert!(stderr.contains("1 | let = 1") && stderr.contains("2 | function f() {}"), "{stderr}");
     assert_eq!(get("/users/bob").text(), "BOB");
 
-    fs::remove_file(folder.path().join("more.rhai")).unwrap();
+    for file in ["more.rhai", "worse.rhai"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
     server.cli(&["deploy", path]).ok();
     assert_eq!(get("/users/bob").text(), "BOB!");
+}
+
+#[test]
+fn a_deployment_tells_which_routes_it_dropped_and_which_scripts_it_left() {
+    let server = shared();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(folder.path().join(file), text).unwrap();
+    write("picloud.toml", "name = 'redeployed'\n");
+    write("a.rhai", "1");
+    write("b.rhai", "2");
+    let path = folder.path().to_str().unwrap();
+    let first = server.cli(&["deploy", path]);
+    assert!(!first.stderr.contains("gone") && !first.stderr.contains("still"), "{}", first.stderr);
+    server.cli(&["route", "add", "/by-hand", "b", "--app", "redeployed"]).ok();
+
+    fs::remove_file(folder.path().join("b.rhai")).unwrap();
+    let again = server.cli(&["deploy", path]);
+    assert!(
+        again.stderr.contains("warning: the route any /by-hand to b is gone, since picloud.toml"),
+        "{}",
+        again.stderr
+    );
+    let left =
+        "not in the folder, but still in the app: b; delete with `picloud delete NAME --app redeployed`";
+    assert!(again.stderr.contains(left) && again.stderr.contains("--prune"), "{}", again.stderr);
+    again.ok();
+    let file = folder.path().join("a.rhai");
+    let one = server.cli(&["deploy", file.to_str().unwrap()]);
+    assert!(!one.stderr.contains("still in the app"), "{}", one.stderr);
+
+    let part = server.cli(&["deploy", file.to_str().unwrap(), "--prune"]).failed(2);
+    assert!(part.contains("--prune is for the whole folder"), "{part}");
+    assert!(server.cli(&["deploy", path, "--prune"]).ok().contains("deleted   b"));
+    server.cli(&["show", "b", "--app", "redeployed"]).failed(4);
+    server.cli(&["show", "a", "--app", "redeployed"]).ok();
 }
 
 #[test]

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use picloud_core::{AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
+use sqlx::PgConnection;
 
-use super::put::{NewVersion, PutVersion, VersionCondition, put};
+use super::{
+    delete::remove,
+    put::{NewVersion, PutVersion, VersionCondition, put},
+};
 use crate::{
-    NewRoute, Store, StoreError,
+    NewRoute, Route, Store, StoreError,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
     routes::replace_routes,
+    text::parse,
 };
 
 /// A version of a bundle.
@@ -39,18 +44,42 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// What becomes of the app's other scripts.
+    pub others: OtherScripts,
+}
+
+/// What becomes of the scripts of an app that are not of the bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherScripts {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
+/// What a bundle did.
+#[derive(Clone, Debug)]
+pub struct PutBundle {
+    /// Its scripts, in their order.
+    pub scripts: Vec<PutVersion>,
+    /// Scripts of the app that are not of the bundle, by name, and what became of them.
+    pub others: Vec<ScriptName>,
+    /// Routes that are gone, since the bundle's are all routes of the app.
+    pub removed_routes: Vec<Route>,
 }
 
 impl Store {
     /// Deploys all of `bundle`, its scripts as [`Store::put_version`] does one, or nothing of it.
     ///
     /// [`StoreError::NotFound`] if a route leads to a script that neither the bundle nor the app has;
-    /// [`StoreError::AlreadyExists`] if the app is to be made and is there.
+    /// [`StoreError::AlreadyExists`] if the app is to be made and is there; [`StoreError::InUse`] if a script that is
+    /// to be deleted is needed by a route or by one that stays.
     pub async fn put_bundle(
         &self,
         target: BundleTarget<'_>,
         bundle: Bundle<'_>,
-    ) -> Result<Vec<PutVersion>, StoreError> {
+    ) -> Result<PutBundle, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let app = match target {
             BundleTarget::App(app) => {
@@ -77,15 +106,36 @@ impl Store {
             versions.insert(&version.name, put.version);
             kinds.push((&version.name, put.kind));
         }
-        if let Some(routes) = bundle.routes {
-            replace_routes(&mut transaction, app, routes).await?;
+        let removed_routes = match bundle.routes {
+            Some(routes) => replace_routes(&mut transaction, app, routes).await?,
+            None => Vec::new(),
+        };
+        let others = others(&mut transaction, app, bundle.scripts).await?;
+        if bundle.others == OtherScripts::Delete {
+            remove(&mut transaction, app, &others).await?;
         }
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
-        let mut answers = Vec::with_capacity(kinds.len());
+        let mut scripts = Vec::with_capacity(kinds.len());
         for (name, kind) in kinds {
-            answers.push(self.put_answer(app, name, kind).await?);
+            scripts.push(self.put_answer(app, name, kind).await?);
         }
-        Ok(answers)
+        let others = others.iter().map(|name| parse(name)).collect::<Result<_, _>>()?;
+        Ok(PutBundle { scripts, others, removed_routes })
     }
+}
+
+/// The scripts of an app that are not of the bundle, by name.
+async fn others(
+    connection: &mut PgConnection,
+    app: AppId,
+    bundle: &[BundleVersion],
+) -> Result<Vec<String>, StoreError> {
+    let names: Vec<String> = bundle.iter().map(|script| script.version.name.to_string()).collect();
+    let others = sqlx::query_scalar!(
+        "SELECT name FROM scripts WHERE app_id = $1 AND name <> ALL ($2) ORDER BY name",
+        app.as_uuid(),
+        &names,
+    );
+    Ok(others.fetch_all(connection).await?)
 }

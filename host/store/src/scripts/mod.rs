@@ -35,7 +35,7 @@ macro_rules! version_of {
 
 use version_of;
 
-pub use bundle::{Bundle, BundleTarget, BundleVersion};
+pub use bundle::{Bundle, BundleTarget, BundleVersion, OtherScripts, PutBundle};
 pub use put::{NewVersion, PutVersion, VersionCondition};
 pub use sources::{LibrarySource, ScriptSource};
 pub use versions::{Activation, ListedVersion, RollBack};

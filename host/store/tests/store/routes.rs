@@ -47,7 +47,8 @@ async fn two_routes_of_the_same_paths_share_no_method() {
     create(&store, app, &route(&[Method::Get], "/users/a:id", "one")).await;
     create(&store, app, &route(&[Method::Get], "/users/*id", "one")).await;
     let overlap = store.put_route(app, &route(&[Method::Get, Method::Put], "/users/:other", "two")).await;
-    assert!(matches!(overlap, Err(StoreError::AlreadyExists { what: "route" })));
+    let Err(StoreError::RouteOverlaps { route: taken }) = overlap else { panic!("{overlap:?}") };
+    assert_eq!((taken.to_string().as_str(), taken.script.as_str()), ("GET /users/:id", "one"));
     assert_eq!(store.routes(app).await.unwrap().len(), 5);
 }
 
@@ -76,7 +77,7 @@ async fn routes_that_overlap_are_refused_also_at_the_same_moment() {
     for task in tasks {
         // One of the two shapes wins; those of the other are refused.
         let put = task.await.unwrap();
-        assert!(matches!(put, Ok(_) | Err(StoreError::AlreadyExists { .. })), "{put:?}");
+        assert!(matches!(put, Ok(_) | Err(StoreError::RouteOverlaps { .. })), "{put:?}");
     }
     assert_eq!(store.routes(app).await.unwrap().len(), 1);
 }

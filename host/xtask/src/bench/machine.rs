@@ -5,13 +5,14 @@ use std::{fs, process::Command};
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    Profile,
     peers::{DENO_VERSION, WORKERD_VERSION},
     report::{Section, Table},
 };
 use crate::{process, system};
 
 /// Checks that measuring makes sense here, and describes the machine.
-pub(super) fn section() -> Result<Section> {
+pub(super) fn section(profile: Profile) -> Result<Section> {
     ensure!(cfg!(target_os = "linux"), "the benchmarks read /proc and pin cores: they run on Linux only");
     let cores = std::thread::available_parallelism()?;
     ensure!(cores.get() >= 2, "the benchmarks need two cores: one for the server, one for the load");
@@ -35,11 +36,22 @@ pub(super) fn section() -> Result<Section> {
         process::capture(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]))?.trim().to_owned(),
     );
     row("date", process::capture(Command::new("date").args(["-u", "+%F"]))?.trim().to_owned());
+    let server = match profile {
+        Profile::Dist => {
+            "The server is built with the profile `dist`, with link-time optimisation, as for a package; the peers are \
+             the packages of their makers. `cargo xtask up` builds with `release`, without it, which takes half the \
+             time: `--profile release` measures that."
+        }
+        Profile::Release => {
+            "The server is built with the profile `release`, as `cargo xtask up` does, without link-time optimisation."
+        }
+    };
     Ok(Section {
         title: "Machine",
-        text: "One run, on one machine. Everything of PiCloud is built with the profile `release`, as `cargo xtask up` \
-               does: without link-time optimisation."
-            .into(),
+        text: format!(
+            "One run, on one machine. {server} What is measured in process is built with `release` in any case, native \
+             Rhai beside it too."
+        ),
         tables: vec![table],
         ratios: vec![],
     })

@@ -33,6 +33,27 @@ pub(crate) struct BenchArguments {
     /// Only this part; may be given more than once; writes no document
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
+    /// How the server is built
+    #[arg(long, value_enum, default_value_t = Profile::Dist)]
+    profile: Profile,
+}
+
+/// How the server is built.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    /// As a package has it, with link-time optimisation, as the peers' packages are built too
+    Dist,
+    /// As `cargo xtask up` builds it
+    Release,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dist => "dist",
+            Self::Release => "release",
+        }
+    }
 }
 
 /// The parts of the document.
@@ -82,6 +103,7 @@ struct Bench {
     root: PathBuf,
     folder: PathBuf,
     effort: Effort,
+    profile: Profile,
 }
 
 /// Measures what was asked for.
@@ -90,15 +112,24 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
         root: root.to_owned(),
         folder: root.join("target/bench"),
         effort: if arguments.quick { Effort::QUICK } else { Effort::FULL },
+        profile: arguments.profile,
     };
     fs::create_dir_all(&bench.folder).with_context(|| format!("making {}", bench.folder.display()))?;
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
 
     heading("building");
     guest::build(root)?;
-    process::run(process::cargo(root).args(["build", "--locked", "--release", "--package", "picloud"]))?;
+    let mut build = process::cargo(root);
+    process::run(build.args([
+        "build",
+        "--locked",
+        "--package",
+        "picloud",
+        "--profile",
+        bench.profile.name(),
+    ]))?;
     system::ensure_postgresql()?;
-    let mut sections = vec![machine::section()?];
+    let mut sections = vec![machine::section(bench.profile)?];
     if wanted(Part::InProcess) {
         heading("one invocation in process");
         sections.push(in_process::measure(&bench)?);

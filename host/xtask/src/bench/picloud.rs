@@ -28,7 +28,7 @@ const HELLO: &str = "\"hello \" + req.json.name";
 /// The server's place. The data folder lies outside of the checkout: PostgreSQL's own user must reach it.
 pub(super) fn place(bench: &Bench) -> Place {
     Place {
-        program: bench.root.join("target/release/picloud"),
+        program: bench.root.join("target").join(bench.profile.name()).join("picloud"),
         data_dir: data_dir(),
         admin: ([127, 0, 0, 1], ADMIN_PORT).into(),
         app: ([127, 0, 0, 1], APP_PORT).into(),

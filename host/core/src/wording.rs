@@ -7,7 +7,7 @@
 const MAX_BYTES: usize = 500;
 
 /// What serde says, in other words.
-pub(crate) fn reworded(text: &str) -> String {
+pub fn reworded(text: &str) -> String {
     let mut said = known(text).unwrap_or_else(|| text.to_owned());
     if said.len() > MAX_BYTES {
         said.truncate(said.floor_char_boundary(MAX_BYTES));
@@ -17,7 +17,7 @@ pub(crate) fn reworded(text: &str) -> String {
 }
 
 /// As [`reworded`], without the place in the text: the field is named beside it.
-pub(crate) fn reworded_json(error: &serde_json::Error) -> String {
+pub fn reworded_json(error: &serde_json::Error) -> String {
     let text = error.to_string();
     // A line of zero is that of no place, which is not written then.
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -26,7 +26,7 @@ pub(crate) fn reworded_json(error: &serde_json::Error) -> String {
 }
 
 /// As [`reworded`], for a text that begins with the name of its field and a colon.
-pub(crate) fn reworded_with_field(text: &str) -> (Option<&str>, String) {
+pub fn reworded_with_field(text: &str) -> (Option<&str>, String) {
     match text.split_once(": ") {
         Some((field, rest)) if field.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
             (Some(field), format!("{field}: {}", reworded(rest)))
