@@ -28,6 +28,7 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
         StoreError::AlreadyExists { .. } | StoreError::Conflict => {
             ApiError::new(ErrorCode::AlreadyExists, text)
         }
+        StoreError::LastOwner => ApiError::new(ErrorCode::LastOwner, text),
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

@@ -67,6 +67,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::NotFound { what: "app" } => (ErrorCode::AppNotFound, error.to_string()),
         StoreError::NotFound { .. } => (ErrorCode::NotFound, error.to_string()),
         StoreError::AlreadyExists { .. } => (ErrorCode::AlreadyExists, error.to_string()),
+        StoreError::LastOwner => (ErrorCode::LastOwner, error.to_string()),
         StoreError::InUse { .. } => (ErrorCode::ScriptInUse, error.to_string()),
         StoreError::LibraryGone { .. } => (ErrorCode::CompileError, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `InUse` and `Invalid` are for
+/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `LastOwner`, `InUse` and `Invalid` are for
 /// clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -21,6 +21,9 @@ pub enum StoreError {
     /// It was changed in the meantime, or is not in the state that the caller expected.
     #[error("it was changed in the meantime")]
     Conflict,
+    /// It would leave the installation without an owner who is not disabled.
+    #[error("it is the last owner who is not disabled; make another principal an owner first")]
+    LastOwner,
     /// It cannot be removed, because something needs it.
     #[error("the {what} is in use by {}", .by.join(", "))]
     InUse {

@@ -230,7 +230,12 @@ async fn deploy_to(
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
     let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
-    let bundle = picloud_store::Bundle { scripts: &versions, routes: contents.routes.as_deref(), limits };
+    let bundle = picloud_store::Bundle {
+        scripts: &versions,
+        routes: contents.routes.as_deref(),
+        limits,
+        admin: caller.first_member(),
+    };
     let turn = match contents.limits {
         Some(_) => Some(context.limits_turn.lock().await),
         None => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
+use picloud_core::{AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId};
 
 use super::put::{NewVersion, PutVersion, VersionCondition, put};
 use crate::{
@@ -39,6 +39,8 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// The first member of an app that is made with the bundle.
+    pub admin: Option<PrincipalId>,
 }
 
 impl Store {
@@ -58,7 +60,7 @@ impl Store {
                 app
             }
             BundleTarget::NewApp(app, name) => {
-                insert_app(&mut transaction, app, name).await?;
+                insert_app(&mut transaction, app, name, bundle.admin).await?;
                 app
             }
         };

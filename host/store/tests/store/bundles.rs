@@ -105,20 +105,21 @@ async fn an_app_and_limits_come_with_their_bundle_or_not_at_all() {
     let scripts = [hello];
     let target = BundleTarget::NewApp(id, &name);
     let missing = [route("missing")];
-    let refused =
-        store.put_bundle(target, Bundle { scripts: &scripts, routes: Some(&missing), limits }).await;
+    let refused = store
+        .put_bundle(target, Bundle { scripts: &scripts, routes: Some(&missing), limits, ..Bundle::default() })
+        .await;
     assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })), "{refused:?}");
     assert_eq!(store.app_by_name(&name).await.unwrap(), None);
 
     let routes = [route("hello")];
-    let bundle = Bundle { scripts: &scripts, routes: Some(&routes), limits };
+    let bundle = Bundle { scripts: &scripts, routes: Some(&routes), limits, ..Bundle::default() };
     store.put_bundle(target, bundle).await.unwrap();
     assert_eq!(store.app_by_name(&name).await.unwrap().unwrap().limits, limits);
     let again = store.put_bundle(BundleTarget::NewApp(AppId::generate(), &name), bundle).await;
     assert!(matches!(again, Err(StoreError::AlreadyExists { what: "app" })), "{again:?}");
 
     let other = LimitsPatch { wall_ms: Some(3_000), ..LimitsPatch::default() };
-    let bundle = Bundle { scripts: &scripts, routes: Some(&missing), limits: other };
+    let bundle = Bundle { scripts: &scripts, routes: Some(&missing), limits: other, ..Bundle::default() };
     store.put_bundle(BundleTarget::App(id), bundle).await.unwrap_err();
     assert_eq!(store.app(id).await.unwrap().unwrap().limits, limits);
 }
