@@ -119,6 +119,7 @@ impl Drop for OpenEntry {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take()
             && self.kept == Kept::Always
+            && tokio::runtime::Handle::try_current().is_ok()
         {
             self.context.audits.spawn(write(self.context.clone(), entry));
         }

@@ -89,7 +89,10 @@ pub(crate) async fn sign_in(
     count_attempt(&context, &name, address)?;
     let record = context.store.sign_in_record(&name).await.map_err(from_store)?;
     let hash = record.as_ref().map(|record| record.password_hash.clone());
-    let is_right = context.passwords.verify(password, hash).await?;
+    let is_right = context.passwords.verify(password, hash).await.inspect_err(|_| {
+        // Nothing was learned of the password.
+        context.sign_ins.give_back(&name, address);
+    })?;
     let secret = Secret::generate_session().map_err(|error| ApiError::internal("a session", &error))?;
     let grant = match record.filter(|_| is_right) {
         Some(record) => context.store.create_session(&record, secret.hash()).await.map_err(from_store)?,
