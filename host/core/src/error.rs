@@ -88,6 +88,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed";
     /// It exists already, or was changed in the meantime.
     AlreadyExists = "already_exists";
+    /// The last owner who is not disabled cannot be disabled, demoted or deleted.
+    LastOwner = "last_owner";
     /// A script that something else needs cannot be deleted.
     ScriptInUse = "script_in_use";
     /// `If-Match` names another version.
@@ -104,6 +106,8 @@ codes! {
     Misdirected = "misdirected_request";
 
     // Load and state of the platform.
+    /// Too many sign-ins failed under this name or from this address.
+    SignInLimited = "sign_in_limited";
     /// The app's own rate or concurrency is used up.
     AppBusy = "app_busy";
     /// The node's queue is full.

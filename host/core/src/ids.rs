@@ -59,6 +59,8 @@ macro_rules! ids {
 ids! {
     /// Identifies an app (table `apps`).
     AppId;
+    /// Identifies an entry of the audit log (table `audit_log`).
+    AuditId;
     /// Identifies a custom domain of an app (table `domains`).
     DomainId;
     /// Identifies one invocation in the history (table `executions`).
@@ -73,6 +75,8 @@ ids! {
     ScriptId;
     /// Identifies one version of a script (table `script_versions`).
     ScriptVersionId;
+    /// Identifies a session of somebody who signed in (table `sessions`).
+    SessionId;
     /// Identifies an API token (table `tokens`).
     TokenId;
 }

@@ -34,8 +34,8 @@ pub use execute::{
 };
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
-    AppId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId, ScriptVersionId,
-    TokenId,
+    AppId, AuditId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId,
+    ScriptVersionId, SessionId, TokenId,
 };
 pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,

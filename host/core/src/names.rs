@@ -94,7 +94,7 @@ names! {
     KvKey, "key", check_key;
     /// A host name in lower case, without a port. Neither an IP address nor anything that could be read as one.
     DomainName, "domain", check_domain;
-    /// The name of a principal: 1 to 64 of `a-z 0-9 _ . @ -`.
+    /// The name of a principal: 1 to 64 of `a-z 0-9 _ . @ -`, and nothing that could be read as an id.
     PrincipalName, "principal name", check_principal;
 }
 
@@ -177,7 +177,12 @@ fn check_principal(text: &str) -> Result<(), String> {
     check_length(text, 64)?;
     check_chars(text, "a-z, 0-9, _, ., @ and -", |c| {
         c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '@' | '-')
-    })
+    })?;
+    // Where a principal is named, an id does as well.
+    if uuid::Uuid::parse_str(text).is_ok() {
+        return Err("has the form of an id; any other name is allowed".into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! docs/SEMANTICS.md names every limit with its numbers, and every error code.
+//! docs/SEMANTICS.md names every limit with its numbers, and every error code; docs/ACCESS.md every capability.
 
-use picloud_core::{ErrorCode, LimitField};
+use picloud_core::{AppId, Capability, ErrorCode, LeastRole, LimitField};
 
 const SEMANTICS: &str = include_str!("../../../docs/SEMANTICS.md");
 
@@ -43,4 +43,29 @@ fn every_error_code_is_documented() {
         let status: u16 = row(code.as_str())[1].parse().unwrap();
         assert!((400..600).contains(&status), "{code}");
     }
+}
+
+/// The table of capabilities is the one of the code, in its order, with nothing left out and nothing added.
+#[test]
+fn every_capability_is_documented_with_its_scope_and_role() {
+    let access = include_str!("../../../docs/ACCESS.md");
+    let (_, section) = access.split_once("## Capabilities").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let documented: Vec<String> = rows
+        .map(|row| row.trim_matches('|').split('|').take(3).map(str::trim).collect::<Vec<_>>().join(" "))
+        .collect();
+    let app = AppId::generate();
+    let of_apps = Capability::OF_APPS.iter().map(|of| of(app));
+    let all = of_apps.chain(Capability::OF_INSTANCE.iter().copied());
+    let expected: Vec<String> = all
+        .map(|capability| {
+            let role = match capability.least_role() {
+                LeastRole::App(role) => role.as_str(),
+                LeastRole::Instance(role) => role.as_str(),
+            };
+            format!("`{}` `{}` `{role}`", capability.name(), capability.scope())
+        })
+        .collect();
+    assert_eq!(documented, expected);
 }

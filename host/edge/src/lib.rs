@@ -1,13 +1,15 @@
 //! The edge: the one place where errors learn HTTP, shared by the control listener and the app listener.
 //!
 //! What lives here: which status an [`ErrorCode`](picloud_core::ErrorCode) has, `application/problem+json`
-//! ([`Problem`]), reading a body within its limits ([`read_body`]), whom a request is for ([`authority`]), and
-//! the accept loop with its timers and caps ([`serve`]).
+//! ([`Problem`]), reading a body within its limits ([`read_body`]), whom a request is for ([`authority`]) and whom it
+//! comes from ([`Client`]), and the accept loop with its timers and caps ([`serve`]).
 //!
 //! What does not: routes, handlers, anything that knows an app or a principal.
 
 mod authority;
 mod body;
+mod client;
+mod cookie;
 mod exchange;
 mod head;
 mod problem;
@@ -17,6 +19,8 @@ mod stream;
 
 pub use authority::authority;
 pub use body::{BodyError, BodyTimes, read_body};
+pub use client::{Client, X_FORWARDED_FOR};
+pub use cookie::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
 pub use exchange::Tracked;
 pub use problem::{PICLOUD_ERROR, PICLOUD_REQUEST_ID, Problem, request_id_value};
 pub use serve::{ServeConfig, Served, serve};

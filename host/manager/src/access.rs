@@ -5,21 +5,23 @@
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts, RawPathParams, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::request::Parts,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use picloud_core::{
-    App, AppId, AppName, AppRole, Capability, ErrorCode, InstanceRole, LeastRole, Scope, TokenId,
-    role_satisfies,
+    App, AppId, AppName, AppRole, Capability, ErrorCode, InstanceRole, LeastRole, PrincipalId, Scope,
+    SessionId, TokenId, role_satisfies,
 };
-use picloud_store::{AppsSeen, Principal, Store};
+use picloud_store::{AppsSeen, Principal};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::{
+    audit,
     context::{Context, app_not_found},
     error::ApiError,
     store_error::from_store,
-    token::Secret,
 };
 
 /// What an endpoint asks of its caller.
@@ -51,6 +53,39 @@ impl Access {
         }
     }
 
+    /// The capability that it asks for, without its app.
+    pub(crate) fn capability(self) -> Option<Capability> {
+        match self {
+            Self::Open | Self::Authenticated | Self::Scoped(_) => None,
+            Self::Instance(capability) => Some(capability),
+            Self::App(of) | Self::AppOrNew(of) => Some(of(AppId::generate())),
+        }
+    }
+
+    /// What the OpenAPI document says of it: `of`, and where there are any `capability`, `scope` and `role`.
+    pub(crate) fn described(self) -> Value {
+        let of = match self {
+            Self::Open => "anyone",
+            Self::Authenticated => "caller",
+            Self::Scoped(_) => "scope",
+            Self::Instance(_) => "instance",
+            Self::App(_) => "app",
+            Self::AppOrNew(_) => "app_or_new",
+        };
+        let mut described = json!({ "of": of });
+        if let Some(scope) = self.scope() {
+            described["scope"] = scope.as_str().into();
+        }
+        if let Some(capability) = self.capability() {
+            described["capability"] = capability.name().into();
+            described["role"] = match capability.least_role() {
+                LeastRole::App(role) => role.as_str().into(),
+                LeastRole::Instance(role) => role.as_str().into(),
+            };
+        }
+        described
+    }
+
     /// Whether its path names an app.
     #[cfg(test)]
     pub(crate) const fn is_of_app(self) -> bool {
@@ -58,17 +93,28 @@ impl Access {
     }
 }
 
+/// By what a caller is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Credential {
+    /// A token, in a header.
+    Token(TokenId),
+    /// A session, in a cookie.
+    Session(SessionId),
+}
+
 /// The authenticated caller of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// Who it is.
     pub(crate) principal: Principal,
-    /// The token it showed.
-    pub(crate) token: TokenId,
-    /// What the token allows.
+    /// What it showed.
+    pub(crate) credential: Credential,
+    /// What that allows; a session allows everything.
     pub(crate) scopes: Vec<Scope>,
     /// The only app that the token is good for, if it is not for all.
     pub(crate) app: Option<AppId>,
+    /// When the token or session ends, if it does.
+    pub(crate) expires_at: Option<OffsetDateTime>,
     /// Its role in the app that the path names, if it is a member of that.
     pub(crate) role: Option<(AppId, AppRole)>,
 }
@@ -102,6 +148,20 @@ impl Caller {
         Err(ApiError::new(ErrorCode::Forbidden, detail).with("role", least))
     }
 
+    /// Whether it may do this, with a token that has no limits. For what would give somebody more than the token
+    /// itself allows: a password gives every scope.
+    pub(crate) fn may_with_every_scope(&self, capability: Capability) -> Result<(), ApiError> {
+        self.may(capability)?;
+        match Scope::ALL.iter().find(|scope| !self.scopes.contains(scope)) {
+            None => Ok(()),
+            Some(missing) => {
+                let detail =
+                    format!("this needs a session or a token with every scope; {missing} is missing");
+                Err(ApiError::new(ErrorCode::Forbidden, detail).with("scope", missing.as_str()))
+            }
+        }
+    }
+
     fn has_scope(&self, scope: Scope) -> Result<(), ApiError> {
         if self.scopes.contains(&scope) {
             return Ok(());
@@ -113,6 +173,20 @@ impl Caller {
     /// Whether it may know that an app exists.
     fn sees_apps_of_others(&self) -> bool {
         self.principal.role == InstanceRole::Owner
+    }
+
+    /// The app of a name, if it may know of that.
+    pub(crate) async fn visible_app(
+        &self,
+        context: &Context,
+        name: &AppName,
+    ) -> Result<Option<AppId>, ApiError> {
+        Ok(find(context, &mut self.clone(), name).await?.map(|app| app.id))
+    }
+
+    /// Who becomes the first member of an app that it makes: itself, but an owner needs no membership.
+    pub(crate) fn first_member(&self) -> Option<PrincipalId> {
+        (self.principal.role != InstanceRole::Owner).then_some(self.principal.id)
     }
 
     /// The apps that a list shows it.
@@ -132,21 +206,6 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
     parts.extensions.get().ok_or_else(|| ApiError::unauthenticated("this call needs a token"))
-}
-
-/// Finds the caller by its bearer token.
-pub(crate) async fn authenticate(store: &Store, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let secret = bearer(headers)?;
-    let Some(grant) = store.authenticate(secret.hash()).await.map_err(from_store)? else {
-        return Err(ApiError::unauthenticated("the token is unknown, expired or revoked"));
-    };
-    Ok(Caller {
-        principal: grant.principal,
-        token: grant.token,
-        scopes: grant.scopes,
-        app: grant.app,
-        role: None,
-    })
 }
 
 /// The app that a path names, with the limits in force; only where the caller may do there what the endpoint is for.
@@ -171,30 +230,28 @@ impl<S: Sync> OptionalFromRequestParts<S> for TargetApp {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Secret, ApiError> {
-    let missing = "send a token: authorization: Bearer pcl_...";
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or_else(|| ApiError::unauthenticated(missing))?;
-    if values.next().is_some() {
-        return Err(ApiError::unauthenticated("the request has two authorization headers"));
-    }
-    let text = value.to_str().map_err(|_| ApiError::unauthenticated(missing))?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Secret::from_text(token.trim())),
-        _ => Err(ApiError::unauthenticated(missing)),
-    }
+/// An endpoint, to the layer before its handler.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) context: Context,
+    pub(crate) access: Access,
+    /// The name of the operation.
+    pub(crate) action: &'static str,
 }
 
-/// Lets a request through to its handler only if the caller has what the endpoint asks.
-pub(crate) async fn require(
-    State((context, access)): State<(Context, Access)>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Lets a request through to its handler only if the caller has what the endpoint asks. What changes something gets an
+/// entry in the audit log, also where it is refused.
+pub(crate) async fn require(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match admit(&context, access, &mut parts).await {
+    let admitted = admit(&gate.context, gate.access, &mut parts).await;
+    let entry = audit::begin(&gate, &mut parts).await;
+    let response = match admitted {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
+    };
+    match entry {
+        Some(entry) => entry.finish(response).await,
+        None => response,
     }
 }
 
@@ -235,10 +292,13 @@ async fn named_app(parts: &mut Parts, context: &Context) -> Result<AppName, ApiE
     AppName::new(name).map_err(|error| ApiError::from(error).field("app"))
 }
 
-/// The app of a name, and the caller's role in it. An app that the caller has no part in is as one that does not
-/// exist, so that names of apps cannot be tried out.
+/// The app of a name, and the caller's role in it. An app that the caller has no part in, or that its token is
+/// not good for, is as one that does not exist, so that names of apps cannot be tried out.
 async fn find(context: &Context, caller: &mut Caller, name: &AppName) -> Result<Option<App>, ApiError> {
     let Some(app) = context.find_app(name).await? else { return Ok(None) };
+    if caller.app.is_some_and(|only| only != app.id) {
+        return Ok(None);
+    }
     if caller.sees_apps_of_others() {
         return Ok(Some(app));
     }
@@ -263,7 +323,8 @@ mod tests {
             disabled_at: None,
             created_at: time::OffsetDateTime::UNIX_EPOCH,
         };
-        Caller { principal, token: TokenId::generate(), scopes: scopes.to_vec(), app: None, role: None }
+        let credential = Credential::Token(TokenId::generate());
+        Caller { principal, credential, scopes: scopes.to_vec(), app: None, expires_at: None, role: None }
     }
 
     fn refusal(caller: &Caller, capability: Capability) -> Option<String> {
@@ -307,21 +368,5 @@ mod tests {
         assert_eq!(refused.as_deref(), Some("this needs the role viewer in the app; ada is no member of it"));
         let refused = refusal(&editor, Capability::InstanceCreateApps);
         assert_eq!(refused.as_deref(), Some("this needs the role owner in the installation; ada is member"));
-    }
-
-    #[test]
-    fn only_one_bearer_token_is_read() {
-        let read = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::AUTHORIZATION, value.parse().unwrap());
-            }
-            bearer(&headers).ok().map(|secret| secret.reveal().to_owned())
-        };
-        assert_eq!(read(&["Bearer pcl_1"]).as_deref(), Some("pcl_1"));
-        assert_eq!(read(&["bearer  pcl_1"]).as_deref(), Some("pcl_1"));
-        for bad in [&[][..], &["pcl_1"], &["Basic pcl_1"], &["Bearer pcl_1", "Bearer pcl_2"]] {
-            assert_eq!(read(bad), None, "{bad:?}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use picloud_core::{AppName, DomainName, SandboxCeiling};
 
 /// Settings of the control plane.
@@ -15,6 +16,8 @@ pub struct ManagerConfig {
     pub ceiling: SandboxCeiling,
     /// Where apps are reached.
     pub apps: AppAddress,
+    /// Networks whose word on `x-forwarded-for` is taken (`PICLOUD_TRUSTED_PROXIES`).
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Where apps are reached by their users.

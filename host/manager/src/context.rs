@@ -5,10 +5,11 @@ use std::sync::Arc;
 use picloud_core::{App, AppId, AppName, ErrorCode, Execute, Node};
 use picloud_store::{AppRow, Store};
 use tokio::sync::{Mutex, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::ManagerConfig, error::ApiError, health::ApiMetrics, store_error::from_store, turns::BuildTurns,
+    config::ManagerConfig, error::ApiError, health::ApiMetrics, password::Passwords,
+    sign_in_limiter::SignInLimiter, store_error::from_store, turns::BuildTurns,
 };
 
 /// Shared by all requests; a clone is a pointer.
@@ -32,6 +33,12 @@ pub(crate) struct Parts {
     pub(crate) limits_turn: Mutex<()>,
     /// Whose script is compiled next.
     pub(crate) builds: BuildTurns,
+    /// Checks passwords, a few at once.
+    pub(crate) passwords: Passwords,
+    /// Who has failed to sign in too often.
+    pub(crate) sign_ins: SignInLimiter,
+    /// Entries of the audit log that are being written.
+    pub(crate) audits: TaskTracker,
     /// How many clients may follow logs at once.
     pub(crate) followers: Arc<Semaphore>,
     /// Cancelled when the listener shuts down, so that streams end.
@@ -64,6 +71,9 @@ impl Context {
             metrics: ApiMetrics::default(),
             limits_turn: Mutex::new(()),
             builds: BuildTurns::default(),
+            passwords: Passwords::default(),
+            sign_ins: SignInLimiter::default(),
+            audits: TaskTracker::new(),
             followers: Arc::new(Semaphore::new(Self::MAX_FOLLOWERS)),
             shutdown: CancellationToken::new(),
         }))

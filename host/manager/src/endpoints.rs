@@ -12,8 +12,11 @@ use axum::{
 use picloud_core::{Capability, ErrorCode, Scope};
 
 use crate::{
-    access::{self, Access},
-    api::{apps, bundle, data, domains, executions, invoke, limits, logs, node, routes, scripts, usage},
+    access::{self, Access, Gate},
+    api::{
+        apps, audit, bundle, data, domains, executions, invoke, limits, logs, members, node, principals,
+        routes, scripts, sessions, tokens, usage,
+    },
     context::Context,
     error::ApiError,
     health,
@@ -27,6 +30,8 @@ pub(crate) struct Endpoint {
     pub(crate) path: &'static str,
     /// Who may call it.
     pub(crate) access: Access,
+    /// The name of the operation, as the OpenAPI document and the audit log have it.
+    pub(crate) action: &'static str,
     handler: MethodRouter<Context>,
 }
 
@@ -43,6 +48,7 @@ macro_rules! endpoints {
                 method: stringify!($method),
                 path: $path,
                 access: $access,
+                action: stringify!($handler),
                 handler: on(MethodFilter::$method, $module::$handler),
             }),*]
         }
@@ -61,6 +67,9 @@ const READ_DATA: Access = Access::App(Capability::AppReadData);
 const WRITE_DATA: Access = Access::App(Capability::AppWriteData);
 const READ_LOGS: Access = Access::App(Capability::AppReadLogs);
 const SETTINGS: Access = Access::App(Capability::AppManageSettings);
+const MEMBERS: Access = Access::App(Capability::AppManageMembers);
+const PRINCIPALS: Access = Access::Instance(Capability::InstanceManagePrincipals);
+const READ_AUDIT: Access = Access::Instance(Capability::InstanceReadAudit);
 const DELETE_APP: Access = Access::App(Capability::AppDelete);
 
 endpoints! {
@@ -72,12 +81,29 @@ endpoints! {
     GET    "/api/v1/whoami"                                  ANY_TOKEN      => node::whoami;
     GET    "/api/v1/status"                                  ANY_TOKEN      => node::status;
 
+    POST   "/api/v1/session"                                 OPEN           => sessions::sign_in;
+    DELETE "/api/v1/session"                                 ANY_TOKEN      => sessions::sign_out;
+    GET    "/api/v1/tokens"                                  ANY_TOKEN      => tokens::list_tokens;
+    POST   "/api/v1/tokens"                                  ANY_TOKEN      => tokens::create_token;
+    DELETE "/api/v1/tokens/{id}"                             ANY_TOKEN      => tokens::revoke_token;
+    GET    "/api/v1/principals"                              PRINCIPALS     => principals::list_principals;
+    POST   "/api/v1/principals"                              PRINCIPALS     => principals::create_principal;
+    GET    "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::get_principal;
+    PATCH  "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::change_principal;
+    DELETE "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::delete_principal;
+    PUT    "/api/v1/principals/{principal}/password"         ANY_TOKEN      => principals::set_password;
+    GET    "/api/v1/audit"                                   READ_AUDIT     => audit::read_audit;
+
     GET    "/api/v1/apps"                                    LIST_APPS      => apps::list_apps;
     POST   "/api/v1/apps"                                    CREATE_APPS    => apps::create_app;
     GET    "/api/v1/apps/{app}"                              READ_SCRIPTS   => apps::get_app;
     DELETE "/api/v1/apps/{app}"                              DELETE_APP     => apps::delete_app;
     GET    "/api/v1/apps/{app}/limits"                       READ_SCRIPTS   => limits::get_limits;
     PUT    "/api/v1/apps/{app}/limits"                       SETTINGS       => limits::set_limits;
+
+    GET    "/api/v1/apps/{app}/members"                      MEMBERS        => members::list_members;
+    PUT    "/api/v1/apps/{app}/members/{principal}"          MEMBERS        => members::set_member;
+    DELETE "/api/v1/apps/{app}/members/{principal}"          MEMBERS        => members::remove_member;
 
     GET    "/api/v1/apps/{app}/scripts"                      READ_SCRIPTS   => scripts::list_scripts;
     GET    "/api/v1/apps/{app}/scripts/{name}"               READ_SCRIPTS   => scripts::get_script;
@@ -107,17 +133,19 @@ endpoints! {
     GET    "/api/v1/apps/{app}/usage"                        READ_LOGS      => usage::read_usage;
 }
 
-/// The paths that may be asked for without a token.
-pub(crate) fn open_paths() -> Vec<&'static str> {
-    table().iter().filter(|line| matches!(line.access, Access::Open)).map(|line| line.path).collect()
+/// What may be asked for without a token, as method and path. A HEAD is a GET here.
+pub(crate) fn open_calls() -> Vec<(&'static str, &'static str)> {
+    let table = table();
+    let open = table.iter().filter(|line| matches!(line.access, Access::Open));
+    open.map(|line| (line.method, line.path)).collect()
 }
 
 /// The router of the whole table.
 pub(crate) fn router(context: Context) -> Router {
     let mut router = Router::new();
     for endpoint in table() {
-        let state = (context.clone(), endpoint.access);
-        let guarded = endpoint.handler.route_layer(middleware::from_fn_with_state(state, access::require));
+        let gate = Gate { context: context.clone(), access: endpoint.access, action: endpoint.action };
+        let guarded = endpoint.handler.route_layer(middleware::from_fn_with_state(gate, access::require));
         router = router.route(endpoint.path, guarded);
     }
     router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(context)
@@ -143,8 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_health_and_the_document_are_open() {
-        assert_eq!(open_paths(), ["/healthz", "/readyz", "/api/v1/openapi.json"]);
+    fn only_health_the_document_and_signing_in_are_open() {
+        let open = [
+            ("GET", "/healthz"),
+            ("GET", "/readyz"),
+            ("GET", "/api/v1/openapi.json"),
+            ("POST", "/api/v1/session"),
+        ];
+        assert_eq!(open_calls(), open);
     }
 
     #[test]

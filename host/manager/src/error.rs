@@ -67,7 +67,6 @@ impl ApiError {
     }
 
     /// The code.
-    #[cfg(test)]
     pub(crate) fn code(&self) -> ErrorCode {
         self.0.code()
     }

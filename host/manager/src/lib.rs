@@ -9,6 +9,8 @@
 
 mod access;
 mod api;
+mod audit;
+mod authenticate;
 mod config;
 mod context;
 mod deploy;
@@ -22,7 +24,10 @@ mod manager;
 mod openapi;
 mod owner;
 mod page;
+mod password;
 mod precondition;
+mod principal_ref;
+mod sign_in_limiter;
 mod store_error;
 mod token;
 mod turns;

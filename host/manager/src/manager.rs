@@ -1,6 +1,11 @@
 //! The control plane as a server: what happens to a request before and after its handler.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -10,13 +15,14 @@ use axum::{
 };
 use hyper::{body::Incoming, service::service_fn};
 use picloud_core::{ErrorCode, Execute, Node, RequestId};
-use picloud_edge::{PICLOUD_REQUEST_ID, ServeConfig, Served, request_id_value};
+use picloud_edge::{Client, PICLOUD_REQUEST_ID, ServeConfig, Served, request_id_value};
 use picloud_store::Store;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::{
-    access,
+    audit::ClientAddress,
+    authenticate::authenticate,
     config::ManagerConfig,
     context::Context,
     endpoints,
@@ -34,7 +40,7 @@ pub struct Manager {
     context: Context,
     guard: Arc<HostGuard>,
     router: Router,
-    open_paths: Arc<[&'static str]>,
+    open_calls: Arc<[(&'static str, &'static str)]>,
 }
 
 impl Manager {
@@ -48,7 +54,7 @@ impl Manager {
         let guard = Arc::new(HostGuard::new(config.bind, &config.hosts));
         let context = Context::new(config, store, executor, node);
         let router = endpoints::router(context.clone());
-        Self { context, guard, router, open_paths: endpoints::open_paths().into() }
+        Self { context, guard, router, open_calls: endpoints::open_calls().into() }
     }
 
     /// Serves `listener` until `shutdown` resolves; then ends streams, and lets what is in flight finish.
@@ -58,20 +64,25 @@ impl Manager {
             shutdown.await;
             streams.cancel();
         };
-        let new_service = |_peer: SocketAddr| {
+        let new_service = |peer: SocketAddr| {
             let manager = self.clone();
             service_fn(move |request: Request<Incoming>| {
                 let manager = manager.clone();
-                async move { Ok::<_, Infallible>(manager.respond(request.map(Body::new)).await) }
+                async move { Ok::<_, Infallible>(manager.respond(peer.ip(), request.map(Body::new)).await) }
             })
         };
-        picloud_edge::serve(listener, Self::serve_config(), new_service, shutdown).await
+        let served = picloud_edge::serve(listener, Self::serve_config(), new_service, shutdown).await;
+        self.context.audits.close();
+        self.context.audits.wait().await;
+        served
     }
 
-    /// Answers one request. Every answer has `picloud-request-id`; every error is `application/problem+json`.
-    pub async fn respond(&self, mut request: Request<Body>) -> Response<Body> {
+    /// Answers one request that came from the address `peer`. Every answer has `picloud-request-id`; every error is `application/problem+json`.
+    pub async fn respond(&self, peer: IpAddr, mut request: Request<Body>) -> Response<Body> {
         let id = RequestId::generate();
         request.extensions_mut().insert(id);
+        let client = Client::of(peer, request.headers(), &self.context.config.trusted_proxies);
+        request.extensions_mut().insert(ClientAddress(client.ip));
         let path = request.uri().path().to_owned();
         let may_be_unread = may_be_unread(request.body());
         let mut response = match self.admit(&mut request).await {
@@ -97,8 +108,8 @@ impl Manager {
     /// what does not exist.
     async fn admit(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
         self.guard.check(request)?;
-        if !self.open_paths.contains(&request.uri().path()) {
-            let caller = access::authenticate(&self.context.store, request.headers()).await?;
+        if !self.is_open(request) {
+            let caller = authenticate(&self.context.store, request.method(), request.headers()).await?;
             request.extensions_mut().insert(caller);
         }
         if !is_well_encoded(request.uri().path()) {
@@ -111,6 +122,15 @@ impl Manager {
                 .map_err(|_| ApiError::new(ErrorCode::BadRequest, "the path is malformed"))?;
         }
         Ok(())
+    }
+
+    /// Whether a call needs nobody's token. Another method of such a path is answered 405 to those who have one.
+    fn is_open(&self, request: &Request<Body>) -> bool {
+        let method = match request.method().as_str() {
+            "HEAD" => "GET",
+            other => other,
+        };
+        self.open_calls.contains(&(method, request.uri().path()))
     }
 }
 

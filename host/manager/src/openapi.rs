@@ -3,16 +3,18 @@
 use std::sync::OnceLock;
 
 use picloud_core::Scope;
+use picloud_edge::SESSION_COOKIE;
 use utoipa::{
     OpenApi as _, PartialSchema as _, ToSchema as _,
     openapi::{
         ArrayBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required,
         Schema, ServerBuilder, Type,
         content::ContentBuilder,
+        extensions::Extensions,
         header::HeaderBuilder,
         path::{Operation, ParameterBuilder, ParameterIn},
         response::ResponseBuilder,
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -22,7 +24,11 @@ use crate::{
     endpoints::{self, Endpoint, Operations},
 };
 
+/// Who may call an operation, in one object: extensions are written in no order of their own.
+const ACCESS_EXTENSION: &str = "x-picloud-access";
+
 const SECURITY_SCHEME: &str = "token";
+const SESSION_SCHEME: &str = "session";
 
 /// The document as it is served and as `docs/openapi.json` has it.
 pub fn openapi_json() -> &'static str {
@@ -57,6 +63,13 @@ fn document() -> OpenApi {
                 .build(),
         ),
     );
+    components.add_security_scheme(
+        SESSION_SCHEME,
+        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+            SESSION_COOKIE,
+            "The cookie that POST /api/v1/session sets; over TLS its name is __Host-picloud_session.",
+        ))),
+    );
     for endpoint in endpoints::table() {
         let item = document.paths.paths.get_mut(endpoint.path);
         if let Some(operation) = item.and_then(|item| operation_mut(item, endpoint.method)) {
@@ -90,16 +103,23 @@ fn complete(operation: &mut Operation, endpoint: &Endpoint) {
         operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
     }
     operation.responses.responses.insert("default".to_owned(), RefOr::T(problem_response()));
+    let access = Extensions::from_iter([(ACCESS_EXTENSION, endpoint.access.described())]);
+    operation.extensions.get_or_insert_default().merge(access);
     operation.security = Some(match endpoint.access {
         Access::Open => Vec::new(),
         // OpenAPI 3.1 lets a requirement name roles of any scheme, not only of OAuth.
-        access => vec![SecurityRequirement::new(SECURITY_SCHEME, access.scope().map(Scope::as_str))],
+        access => vec![
+            SecurityRequirement::new(SECURITY_SCHEME, access.scope().map(Scope::as_str)),
+            // A session has every scope.
+            SecurityRequirement::new(SESSION_SCHEME, None::<&str>),
+        ],
     });
 }
 
 fn describe_parameter(name: &str) -> &'static str {
     match name {
         "app" => "Name of the app.",
+        "principal" => "Id or name of the principal.",
         "name" => "Name of the script. A `/` in it may be sent as it is or as `%2F`.",
         "collection" => "Name of the kv collection.",
         "key" => "The key, percent-encoded. A `/` in it may be sent as it is or as `%2F`.",

@@ -32,6 +32,7 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             ErrorCode::AlreadyExists,
             format!("{text}; remove it first, or give this one the same methods to replace it"),
         ),
+        StoreError::LastOwner => ApiError::new(ErrorCode::LastOwner, text),
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

@@ -8,6 +8,9 @@ use picloud_store::TokenHash;
 /// What every token starts with, so that one in a log or a repository is recognised.
 pub const TOKEN_PREFIX: &str = "pcl_";
 
+/// What the value of every session cookie starts with.
+const SESSION_PREFIX: &str = "pcls_";
+
 /// A token in clear. It is shown once, where it is made; its `Debug` form hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -15,9 +18,18 @@ pub(crate) struct Secret(String);
 impl Secret {
     /// A new token from the operating system's randomness.
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
+        Self::with_prefix(TOKEN_PREFIX)
+    }
+
+    /// A new session, likewise.
+    pub(crate) fn generate_session() -> Result<Self, getrandom::Error> {
+        Self::with_prefix(SESSION_PREFIX)
+    }
+
+    fn with_prefix(prefix: &str) -> Result<Self, getrandom::Error> {
         let mut bits = [0_u8; 32];
         getrandom::fill(&mut bits)?;
-        let mut text = TOKEN_PREFIX.to_owned();
+        let mut text = prefix.to_owned();
         text.extend(bits.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]));
         Ok(Self(text))
     }

@@ -68,11 +68,13 @@ pub struct HistoryConfig {
     pub days: u16,
     /// Days after which the hourly counters are dropped.
     pub usage_days: u16,
+    /// Days after which entries of the audit log are dropped.
+    pub audit_days: u16,
 }
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { successes_per_second: 10, days: 14, usage_days: 400 }
+        Self { successes_per_second: 10, days: 14, usage_days: 400, audit_days: 365 }
     }
 }
 

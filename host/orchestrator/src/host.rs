@@ -69,6 +69,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::AlreadyExists { .. }
         | StoreError::RouteOverlaps { .. }
         | StoreError::RouteTwice { .. } => (ErrorCode::AlreadyExists, error.to_string()),
+        StoreError::LastOwner => (ErrorCode::LastOwner, error.to_string()),
         StoreError::InUse { .. } => (ErrorCode::ScriptInUse, error.to_string()),
         StoreError::LibraryGone { .. } => (ErrorCode::CompileError, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),

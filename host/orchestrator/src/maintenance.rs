@@ -1,4 +1,5 @@
-//! Housekeeping of the database: partitions of the history, expired kv entries, old counters.
+//! Housekeeping of the database: partitions of the history, expired kv entries, old counters and entries of the audit
+//! log, sessions that have ended.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::HistoryConfig;
 /// How often expired entries are looked for while there are none. They count as absent in any case.
 const KV_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often partitions and old counters are looked after.
+/// How often everything else is looked after.
 const HISTORY_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What one statement removes at most, so that none holds its locks for long; and the pause between two.
@@ -61,6 +62,12 @@ async fn tidy_history(store: &Store, config: HistoryConfig) -> Result<(), StoreE
         tracing::info!(days, "dropped old history");
     }
     while store.remove_old_usage(config.usage_days, BATCH).await? == u64::from(BATCH) {
+        sleep(BATCH_PAUSE).await;
+    }
+    while store.remove_old_audit(config.audit_days, BATCH).await? == u64::from(BATCH) {
+        sleep(BATCH_PAUSE).await;
+    }
+    while store.remove_ended_sessions(BATCH).await? == u64::from(BATCH) {
         sleep(BATCH_PAUSE).await;
     }
     Ok(())

@@ -35,7 +35,7 @@ enum Command {
     Migrate(Box<MigrateArgs>),
     /// Show what this machine gives the server, and what is missing
     Doctor(Box<DoctorArgs>),
-    /// Manage the first owner's token, on the machine of the server
+    /// Make, list and revoke tokens; reset the first owner's
     #[command(subcommand)]
     Token(Box<TokenCommand>),
     #[command(flatten)]

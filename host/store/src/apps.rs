@@ -1,12 +1,13 @@
 //! Apps and their limits.
 
-use picloud_core::{AppId, AppName, LimitField, LimitsPatch, PrincipalId};
+use picloud_core::{AppId, AppName, AppRole, LimitField, LimitsPatch, PrincipalId};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::{
     Page, PageSize, Store, StoreError,
     changes::notify,
+    members::upsert_member,
     text::{bigint, parse, unsigned},
 };
 
@@ -33,11 +34,20 @@ pub struct AppsSeen {
 }
 
 impl Store {
-    /// Makes an app; [`StoreError::AlreadyExists`] if the name is taken.
+    /// Makes an app without members; [`StoreError::AlreadyExists`] if the name is taken.
     pub async fn create_app(&self, name: &AppName) -> Result<AppRow, StoreError> {
+        self.create_app_of(name, None).await
+    }
+
+    /// Makes an app with `admin` as its first member, if one is named.
+    pub async fn create_app_of(
+        &self,
+        name: &AppName,
+        admin: Option<PrincipalId>,
+    ) -> Result<AppRow, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let id = AppId::generate();
-        let created_at = insert_app(&mut transaction, id, name).await?;
+        let created_at = insert_app(&mut transaction, id, name, admin).await?;
         notify(&mut transaction, id).await?;
         transaction.commit().await?;
         Ok(AppRow { id, name: name.clone(), limits: LimitsPatch::default(), created_at })
@@ -122,18 +132,24 @@ impl Store {
     }
 }
 
-/// Makes an app, within a transaction.
+/// Makes an app with its first member, within a transaction.
 pub(crate) async fn insert_app(
     connection: &mut PgConnection,
     id: AppId,
     name: &AppName,
+    admin: Option<PrincipalId>,
 ) -> Result<OffsetDateTime, StoreError> {
     let inserted = sqlx::query_scalar!(
         "INSERT INTO apps (id, name) VALUES ($1, $2) RETURNING created_at",
         id.as_uuid(),
         name.as_str(),
     );
-    inserted.fetch_one(connection).await.map_err(|error| StoreError::unique(error, "app"))
+    let created_at = inserted.fetch_one(&mut *connection).await;
+    let created_at = created_at.map_err(|error| StoreError::unique(error, "app"))?;
+    if let Some(admin) = admin {
+        upsert_member(connection, id, admin, AppRole::AppAdmin).await?;
+    }
+    Ok(created_at)
 }
 
 /// Replaces the limits that `patch` names, under the app's lock.

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 
 use crate::NewRoute;
 
-/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `InUse` and
-/// `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `LastOwner`,
+/// `InUse` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -35,6 +35,9 @@ pub enum StoreError {
     /// It was changed in the meantime, or is not in the state that the caller expected.
     #[error("it was changed in the meantime")]
     Conflict,
+    /// It would leave the installation without an owner who is not disabled.
+    #[error("it is the last owner who is not disabled; make another principal an owner first")]
+    LastOwner,
     /// It cannot be removed, because something needs it.
     #[error("the {what} is in use by {}", .by.join(", "))]
     InUse {

@@ -8,6 +8,7 @@
 //! when it is not.
 
 mod apps;
+mod audit;
 mod changes;
 mod config;
 mod directory;
@@ -20,6 +21,7 @@ mod page;
 mod principals;
 mod routes;
 mod scripts;
+mod sessions;
 mod store;
 mod text;
 mod tokens;
@@ -29,6 +31,7 @@ mod usage;
 pub mod testing;
 
 pub use apps::{AppRow, AppsSeen};
+pub use audit::{AuditEntry, AuditFilter, NewAuditEntry};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript};
@@ -40,12 +43,13 @@ pub use history::{
 pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use members::Member;
 pub use page::{Page, PageSize};
-pub use principals::{NewOwner, Principal, PrincipalKind};
+pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
 pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,
     PutBundle, PutVersion, RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,
 };
+pub use sessions::{SESSION_IDLE, SESSION_LIFETIME, SessionGrant, SignInRecord};
 pub use store::Store;
-pub use tokens::{NewToken, Token, TokenGrant, TokenHash};
+pub use tokens::{NewToken, Token, TokenGrant, TokenHash, TokenMaker};
 pub use usage::UsageHour;

@@ -1,6 +1,7 @@
 //! Members: which principal has which role in which app.
 
 use picloud_core::{AppId, AppRole, PrincipalId, PrincipalName};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::{Page, PageSize, Store, StoreError, text::parse};
@@ -41,15 +42,8 @@ impl Store {
         principal: PrincipalId,
         role: AppRole,
     ) -> Result<bool, StoreError> {
-        let put = sqlx::query_scalar!(
-            r#"INSERT INTO app_members (app_id, principal_id, role) VALUES ($1, $2, $3)
-            ON CONFLICT (app_id, principal_id) DO UPDATE SET role = excluded.role
-            RETURNING xmax = 0 AS "is_new!""#,
-            app.as_uuid(),
-            principal.as_uuid(),
-            role.as_str(),
-        );
-        put.fetch_one(&self.pool).await.map_err(|error| StoreError::foreign(error, "app or principal"))
+        let mut connection = self.pool.acquire().await?;
+        upsert_member(&mut connection, app, principal, role).await
     }
 
     /// Takes a principal out of an app.
@@ -89,4 +83,22 @@ impl Store {
             })
         })
     }
+}
+
+/// Gives a principal a role in an app, also within a transaction; whether it was not a member before.
+pub(crate) async fn upsert_member(
+    connection: &mut PgConnection,
+    app: AppId,
+    principal: PrincipalId,
+    role: AppRole,
+) -> Result<bool, StoreError> {
+    let put = sqlx::query_scalar!(
+        r#"INSERT INTO app_members (app_id, principal_id, role) VALUES ($1, $2, $3)
+        ON CONFLICT (app_id, principal_id) DO UPDATE SET role = excluded.role
+        RETURNING xmax = 0 AS "is_new!""#,
+        app.as_uuid(),
+        principal.as_uuid(),
+        role.as_str(),
+    );
+    put.fetch_one(connection).await.map_err(|error| StoreError::foreign(error, "app or principal"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use picloud_core::{AppId, PrincipalId, Scope, TokenId};
+use picloud_core::{AppId, AppName, PrincipalId, Scope, TokenId};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -13,7 +13,10 @@ use crate::{
     text::{parse, printable},
 };
 
-/// SHA-256 of a token's secret: what is stored and looked up.
+/// The most tokens of a principal that have not expired.
+const MAX_TOKENS: i64 = 100;
+
+/// SHA-256 of the secret of a token or a session: what is stored and looked up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
 
@@ -32,6 +35,15 @@ pub struct NewToken {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// With what a token is made, beside an administrator's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenMaker {
+    /// Another token: the new one ends with it.
+    Token(TokenId),
+    /// A session, which the new one outlasts.
+    Session,
+}
+
 /// A token as its owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
@@ -41,10 +53,14 @@ pub struct Token {
     pub principal: PrincipalId,
     /// Its name.
     pub name: String,
+    /// The token that it was made with, and ends with.
+    pub made_by: Option<TokenId>,
     /// What it allows.
     pub scopes: Vec<Scope>,
     /// The only app it is good for.
     pub app: Option<AppId>,
+    /// The name of that app.
+    pub app_name: Option<AppName>,
     /// When it ends.
     pub expires_at: Option<OffsetDateTime>,
     /// When it was made.
@@ -73,6 +89,10 @@ impl TokenHash {
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for TokenHash {
@@ -82,10 +102,52 @@ impl fmt::Debug for TokenHash {
 }
 
 impl Store {
-    /// Stores a token of a principal.
+    /// Stores a token of a principal that nobody's credential limits.
     pub async fn create_token(&self, principal: PrincipalId, token: &NewToken) -> Result<Token, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        insert_token(&mut connection, principal, token).await
+        insert_token(&mut connection, principal, token, None).await
+    }
+
+    /// Stores a token that a client of the API made. Its principal has at most 100 that have not expired, and those
+    /// that expired more than 30 days ago are removed.
+    ///
+    /// [`StoreError::NotFound`] also if the token that it is made with was revoked in the meantime.
+    pub async fn issue_token(
+        &self,
+        principal: PrincipalId,
+        token: &NewToken,
+        maker: TokenMaker,
+    ) -> Result<Token, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Makes those who do the same for this principal take turns.
+        let locked = sqlx::query_scalar!(
+            "SELECT id FROM principals WHERE id = $1 FOR NO KEY UPDATE",
+            principal.as_uuid()
+        );
+        if locked.fetch_optional(&mut *transaction).await?.is_none() {
+            return Err(StoreError::NotFound { what: "principal" });
+        }
+        let removed = sqlx::query!(
+            "DELETE FROM tokens WHERE principal_id = $1 AND expires_at < now() - interval '30 days'",
+            principal.as_uuid(),
+        );
+        removed.execute(&mut *transaction).await?;
+        let held = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "held!" FROM tokens
+            WHERE principal_id = $1 AND (expires_at IS NULL OR expires_at > now())"#,
+            principal.as_uuid(),
+        );
+        if held.fetch_one(&mut *transaction).await? >= MAX_TOKENS {
+            let problem = format!("a principal has at most {MAX_TOKENS} tokens; revoke one that is not used");
+            return Err(StoreError::Invalid(problem));
+        }
+        let made_by = match maker {
+            TokenMaker::Token(id) => Some(id),
+            TokenMaker::Session => None,
+        };
+        let token = insert_token(&mut transaction, principal, token, made_by).await?;
+        transaction.commit().await?;
+        Ok(token)
     }
 
     /// What the holder of a secret may do; `None` if no token has this hash, or it has expired, or its
@@ -97,7 +159,7 @@ impl Store {
                 p.id, p.name, p.kind, p.role, p.disabled_at, p.created_at
             FROM tokens t JOIN principals p ON p.id = t.principal_id
             WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > now()) AND p.disabled_at IS NULL"#,
-            &hash.0[..],
+            hash.bytes(),
         );
         let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
         if row.stale {
@@ -124,14 +186,27 @@ impl Store {
     pub async fn tokens(&self, principal: PrincipalId) -> Result<Vec<Token>, StoreError> {
         let rows = sqlx::query_as!(
             TokenRow,
-            "SELECT id, principal_id, name, scopes, app_id, expires_at, created_at, last_used_at
-            FROM tokens WHERE principal_id = $1 ORDER BY id",
+            r#"SELECT t.id, t.principal_id, t.name, t.made_by, t.scopes, t.app_id, a.name AS "app_name?",
+                t.expires_at, t.created_at, t.last_used_at
+            FROM tokens t LEFT JOIN apps a ON a.id = t.app_id WHERE t.principal_id = $1 ORDER BY t.id"#,
             principal.as_uuid(),
         );
         rows.fetch_all(&self.pool).await?.into_iter().map(Token::try_from).collect()
     }
 
-    /// Removes a token: from the next request on it is unknown.
+    /// A token by its id.
+    pub async fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
+        let row = sqlx::query_as!(
+            TokenRow,
+            r#"SELECT t.id, t.principal_id, t.name, t.made_by, t.scopes, t.app_id, a.name AS "app_name?",
+                t.expires_at, t.created_at, t.last_used_at
+            FROM tokens t LEFT JOIN apps a ON a.id = t.app_id WHERE t.id = $1"#,
+            id.as_uuid(),
+        );
+        row.fetch_optional(&self.pool).await?.map(Token::try_from).transpose()
+    }
+
+    /// Removes a token and those that were made with it: from the next request on they are unknown.
     pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
         let deleted = sqlx::query!("DELETE FROM tokens WHERE id = $1", id.as_uuid());
         match deleted.execute(&self.pool).await?.rows_affected() {
@@ -156,6 +231,7 @@ pub(crate) async fn insert_token(
     connection: &mut PgConnection,
     principal: PrincipalId,
     token: &NewToken,
+    made_by: Option<TokenId>,
 ) -> Result<Token, StoreError> {
     const MAX_NAME_BYTES: usize = 128;
     if token.scopes.is_empty() {
@@ -168,19 +244,21 @@ pub(crate) async fn insert_token(
     let scopes: Vec<String> = token.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
     let row = sqlx::query_as!(
         TokenRow,
-        "INSERT INTO tokens (id, principal_id, name, hash, scopes, app_id, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        RETURNING id, principal_id, name, scopes, app_id, expires_at, created_at, last_used_at",
+        r#"INSERT INTO tokens (id, principal_id, name, hash, scopes, app_id, expires_at, made_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        RETURNING id, principal_id, name, made_by, scopes, app_id,
+            (SELECT a.name FROM apps a WHERE a.id = app_id) AS "app_name?", expires_at, created_at, last_used_at"#,
         TokenId::generate().as_uuid(),
         principal.as_uuid(),
         token.name,
-        &token.hash.0[..],
+        token.hash.bytes(),
         &scopes,
         token.app.map(AppId::as_uuid),
         token.expires_at,
+        made_by.map(TokenId::as_uuid),
     );
-    let row =
-        row.fetch_one(connection).await.map_err(|error| StoreError::foreign(error, "app or principal"))?;
+    let row = row.fetch_one(connection).await;
+    let row = row.map_err(|error| StoreError::foreign(error, "app, principal or token to make it with"))?;
     row.try_into()
 }
 
@@ -188,8 +266,10 @@ struct TokenRow {
     id: uuid::Uuid,
     principal_id: uuid::Uuid,
     name: String,
+    made_by: Option<uuid::Uuid>,
     scopes: Vec<String>,
     app_id: Option<uuid::Uuid>,
+    app_name: Option<String>,
     expires_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
     last_used_at: Option<OffsetDateTime>,
@@ -203,8 +283,10 @@ impl TryFrom<TokenRow> for Token {
             id: TokenId::from_uuid(row.id),
             principal: PrincipalId::from_uuid(row.principal_id),
             name: row.name,
+            made_by: row.made_by.map(TokenId::from_uuid),
             scopes: scopes(&row.scopes)?,
             app: row.app_id.map(AppId::from_uuid),
+            app_name: row.app_name.map(|name| parse(&name)).transpose()?,
             expires_at: row.expires_at,
             created_at: row.created_at,
             last_used_at: row.last_used_at,

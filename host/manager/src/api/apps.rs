@@ -1,7 +1,7 @@
 //! Apps.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     access::{Caller, TargetApp},
     api::limits::LimitsView,
+    audit::AuditNote,
     context::Context,
     error::ApiError,
     extract::{JsonBody, QueryOf},
@@ -70,18 +71,20 @@ pub(crate) async fn list_apps(
     Ok(Json(Page::of(found, |row| row.name.clone(), view)))
 }
 
-/// Makes an app.
+/// Makes an app. Whoever makes it is its admin; an owner may do everything in every app.
 #[utoipa::path(post, path = "/api/v1/apps", tag = "apps", request_body = NewApp,
     responses((status = 201, description = "The app", body = AppView)))]
 pub(crate) async fn create_app(
     State(context): State<Context>,
+    caller: Caller,
     JsonBody(new): JsonBody<NewApp>,
 ) -> Result<Response, ApiError> {
-    let row = context.store.create_app(&new.name).await.map_err(from_store)?;
+    let row = context.store.create_app_of(&new.name, caller.first_member()).await.map_err(from_store)?;
     context.app_changed(row.id).await;
     let app = AppView::of(&context, context.in_force(row));
     let location = format!("/api/v1/apps/{}", app.name);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(app)).into_response())
+    let note = AuditNote { app: Some((app.id, app.name.clone())), ..AuditNote::default() };
+    Ok((StatusCode::CREATED, Extension(note), [(header::LOCATION, location)], Json(app)).into_response())
 }
 
 /// An app.

@@ -255,6 +255,7 @@ async fn deploy_to(
         routes: contents.routes.as_deref(),
         limits,
         others: contents.others,
+        admin: caller.first_member(),
     };
     let turn = match contents.limits {
         Some(_) => Some(context.limits_turn.lock().await),

@@ -1,6 +1,7 @@
 //! The handlers of `/api/v1`, one module a kind of thing.
 
 pub(crate) mod apps;
+pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod data;
 pub(crate) mod domains;
@@ -8,7 +9,11 @@ pub(crate) mod executions;
 pub(crate) mod invoke;
 pub(crate) mod limits;
 pub(crate) mod logs;
+pub(crate) mod members;
 pub(crate) mod node;
+pub(crate) mod principals;
 pub(crate) mod routes;
 pub(crate) mod scripts;
+pub(crate) mod sessions;
+pub(crate) mod tokens;
 pub(crate) mod usage;

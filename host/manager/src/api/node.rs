@@ -6,13 +6,18 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use picloud_core::{AppId, NodeStatus, PrincipalId, Scope, TokenId};
+use picloud_core::{AppId, NodeStatus, PrincipalId, Scope, SessionId, TokenId};
 use serde::Serialize;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::{access::Caller, context::Context, openapi::openapi_json};
+use crate::{
+    access::{Caller, Credential},
+    context::Context,
+    openapi::openapi_json,
+};
 
-/// Who the token of a request stands for.
+/// Who the token or session of a request stands for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WhoAmI {
     /// Id of the principal.
@@ -24,10 +29,16 @@ pub(crate) struct WhoAmI {
     kind: &'static str,
     /// Its role in the installation: `owner` or `member`.
     role: &'static str,
-    /// Id of the token.
-    #[schema(value_type = uuid::Uuid)]
-    token_id: TokenId,
-    /// What the token allows.
+    /// Id of the token; null for a session.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    token_id: Option<TokenId>,
+    /// Id of the session; null for a token.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    session_id: Option<SessionId>,
+    /// When the token or session ends; null if it does not.
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// What it allows.
     #[schema(value_type = Vec<String>)]
     scopes: Vec<Scope>,
     /// The only app that the token is good for; null if it is for all.
@@ -75,7 +86,7 @@ pub(crate) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], openapi_json()).into_response()
 }
 
-/// Who the token stands for, and what it allows.
+/// Who the token or session stands for, and what it allows.
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "node",
     responses((status = 200, description = "The caller", body = WhoAmI)))]
 pub(crate) async fn whoami(caller: Caller) -> Json<WhoAmI> {
@@ -84,7 +95,15 @@ pub(crate) async fn whoami(caller: Caller) -> Json<WhoAmI> {
         name: caller.principal.name.to_string(),
         kind: caller.principal.kind.as_str(),
         role: caller.principal.role.as_str(),
-        token_id: caller.token,
+        token_id: match caller.credential {
+            Credential::Token(id) => Some(id),
+            Credential::Session(_) => None,
+        },
+        session_id: match caller.credential {
+            Credential::Session(id) => Some(id),
+            Credential::Token(_) => None,
+        },
+        expires_at: caller.expires_at,
         scopes: caller.scopes,
         app_id: caller.app,
     })

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod apps;
+mod audit;
 mod auth;
 mod data;
 mod health;
@@ -11,8 +12,13 @@ mod history;
 mod hosts;
 mod invoke;
 mod limits;
+mod matrix;
+mod members;
 mod openapi;
 mod owner;
+mod principals;
 mod routes;
 mod scripts;
+mod sessions;
 mod support;
+mod tokens;

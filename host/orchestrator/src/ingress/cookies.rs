@@ -2,13 +2,14 @@
 //! well: it is kept from scripts, in both directions.
 
 use picloud_core::AppName;
+use picloud_edge::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
 
 /// The names of the control plane's session cookie.
-const SESSION_NAMES: [&str; 2] = ["__Host-picloud_session", "picloud_session"];
+const SESSION_NAMES: [&str; 2] = [SECURE_SESSION_COOKIE, SESSION_COOKIE];
 
 /// The cookies without the platform's session; `None` if it is not among them.
 pub(super) fn without_session(cookies: &str) -> Option<String> {
-    if !cookies.contains("picloud_session") {
+    if !cookies.contains(SESSION_COOKIE) {
         return None;
     }
     let kept = cookies.split(';').map(str::trim).filter(|cookie| !is_session(name_of(cookie)));

@@ -2,7 +2,6 @@
 
 mod address;
 mod body;
-mod client_ip;
 mod cookies;
 mod headers;
 mod path;
@@ -24,7 +23,9 @@ use picloud_core::{
     Answer, ErrorCode, Event, EventKind, ExecutionId, Fault, HttpRequest, Method, MethodSet, Outcome,
     RequestId, RouteMatch,
 };
-use picloud_edge::{BodyTimes, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run};
+use picloud_edge::{
+    BodyTimes, Client, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run,
+};
 
 use crate::{
     Addressing, OrchestratorConfig,
@@ -35,7 +36,6 @@ use crate::{
     runner::{Job, Runner},
 };
 use body::BodyMemory;
-use client_ip::Client;
 use path::Path;
 use response::Origin;
 

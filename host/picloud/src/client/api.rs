@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::{
     Agent, Body,
     http::{Method, Request, Response, StatusCode},
@@ -35,6 +35,8 @@ pub(super) struct Api {
     agent: Agent,
     url: String,
     token: Option<String>,
+    /// The session of a sign-in.
+    cookie: Option<String>,
 }
 
 /// What goes with a call.
@@ -60,12 +62,16 @@ impl Api {
         if token.is_none() {
             return Err(ClientError::NoToken(api.url, data_folder_hint(&args.data)));
         }
-        // With `--json` standard error has one object or nothing.
-        if !common.json && api.url.starts_with("http:") && !is_this_machine(&api.url) {
-            terminal::warning(format_args!("the token goes to {} unencrypted", api.url));
-        }
+        api.warn_of_plain_http(common, "the token");
         api.token = token;
         Ok(api)
+    }
+
+    /// Says that a secret goes over the network in clear. With `--json` standard error has one object or nothing.
+    pub(super) fn warn_of_plain_http(&self, common: &CommonArgs, secret: &str) {
+        if !common.json && self.url.starts_with("http:") && !is_this_machine(&self.url) {
+            terminal::warning(format_args!("{secret} goes to {} unencrypted", self.url));
+        }
     }
 
     /// The server that the arguments name, for calls that need no token.
@@ -79,7 +85,7 @@ impl Api {
         if is_this_machine(&url) {
             config = config.proxy(None);
         }
-        Self { agent: config.build().into(), url, token: None }
+        Self { agent: config.build().into(), url, token: None, cookie: None }
     }
 
     /// The server's address.
@@ -103,6 +109,22 @@ impl Api {
         let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
         let text = text.map_err(|error| self.foreign(error.to_string()))?;
         if response.status().is_success() { Ok(text) } else { Err(self.refused(path, &response, &text)) }
+    }
+
+    /// Signs in, so that the calls that follow are made in that session.
+    pub(super) fn sign_in(&mut self, name: &str, password: &str) -> Result<(), ClientError> {
+        let path = "/api/v1/session";
+        let who = json!({ "name": name, "password": password });
+        let mut response = self.send(Method::POST, path, Payload::Json(&who), Some(CALL_LIMIT))?;
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let text = text.map_err(|error| self.foreign(error.to_string()))?;
+        if !response.status().is_success() {
+            return Err(self.refused(path, &response, &text));
+        }
+        let cookie = response.headers().get("set-cookie").and_then(|value| value.to_str().ok());
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned);
+        self.cookie = Some(cookie.ok_or_else(|| self.foreign("a sign-in without a cookie".into()))?);
+        Ok(())
     }
 
     /// `GET` of an answer whose status is part of what it says.
@@ -138,6 +160,10 @@ impl Api {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(cookie) = &self.cookie {
+            // A session counts only for a page of the server's own.
+            request = request.header("cookie", cookie).header("sec-fetch-site", "same-origin");
         }
         let body = match payload {
             Payload::None => None,

@@ -5,6 +5,7 @@
 
 mod api;
 mod apps;
+mod audit;
 mod deploy;
 mod domains;
 mod error;
@@ -16,12 +17,15 @@ mod kv;
 mod limits;
 mod login;
 mod logs;
+mod members;
 mod pages;
+mod principals;
 mod project;
 mod routes;
 mod scripts;
 mod session;
 mod suggest;
+pub(crate) mod tokens;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -96,9 +100,9 @@ pub(crate) struct WholeAppArgs {
 /// The client's commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
-    /// Save a token for a server, after trying it
+    /// Sign in with a password, or save a token for a server after trying it
     Login(session::LoginArgs),
-    /// Forget the saved token of a server
+    /// Forget the saved token of a server; one that login made is revoked
     Logout(CommonArgs),
     /// Show who the token stands for
     Whoami(CommonArgs),
@@ -125,6 +129,17 @@ pub(crate) enum ClientCommand {
     /// List, add and remove the host names of an app
     #[command(subcommand)]
     Domain(domains::DomainCommand),
+    /// Make, list, disable, enable and delete users and services
+    #[command(subcommand)]
+    Principal(principals::PrincipalCommand),
+    /// List, set and remove the members of an app
+    #[command(subcommand)]
+    Member(members::MemberCommand),
+    /// Set the password of a user
+    #[command(subcommand)]
+    Password(principals::PasswordCommand),
+    /// Show who did what
+    Audit(audit::AuditArgs),
     /// Run a script once and print its result
     Invoke(invoke::InvokeArgs),
     /// Show what scripts logged and how they failed, with -f as they do so
@@ -152,11 +167,20 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Rollback(args) => scripts::rollback(&args),
         ClientCommand::Route(command) => routes::run(command),
         ClientCommand::Domain(command) => domains::run(command),
+        ClientCommand::Principal(command) => principals::run(command),
+        ClientCommand::Member(command) => members::run(command),
+        ClientCommand::Password(command) => principals::password(command),
+        ClientCommand::Audit(args) => audit::run(&args),
         ClientCommand::Invoke(args) => invoke::run(&args),
         ClientCommand::Logs(args) => logs::run(&args),
         ClientCommand::Executions(args) => executions::run(&args),
         ClientCommand::Kv(command) => kv::run(command),
     };
+    ended(outcome)
+}
+
+/// How a client command has ended.
+pub(crate) fn ended(outcome: Result<(), ClientError>) -> Result<(), Failure> {
     match outcome {
         // A reader that has gone (`picloud logs | head`) has had what it wanted.
         Err(ClientError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

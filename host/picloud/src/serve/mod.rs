@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::database::{Borrowed, Database, HeldDataDir};
 use crate::{
+    client::{self, tokens},
     config::{DatabaseArgs, LogArgs, ServeArgs},
     exit::{Exit, Failure},
     terminal,
@@ -29,7 +30,14 @@ const OPEN_FILES: u64 = 1 << 20;
 /// `picloud token`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a new token for the first owner, in the data folder's owner-token; the old ones end at once
+    /// Make a token, never wider than the one it is made with
+    Create(tokens::CreateArgs),
+    /// List tokens
+    List(tokens::ListArgs),
+    /// Revoke a token, and those that were made with it
+    Revoke(tokens::RevokeArgs),
+    /// On the machine of the server, make a new token for the first owner, in the data folder's owner-token; the old
+    /// ones end at once, and what was made with them
     Reset(TokenArgs),
 }
 
@@ -72,9 +80,17 @@ pub(crate) fn migrate(args: &DatabaseArgs, log: &LogArgs) -> Result<(), Failure>
     })
 }
 
-/// Manages the owner's token.
+/// Manages tokens.
 pub(crate) fn token(command: TokenCommand) -> Result<(), Failure> {
-    let TokenCommand::Reset(args) = command;
+    match command {
+        TokenCommand::Create(args) => client::ended(tokens::create(&args)),
+        TokenCommand::List(args) => client::ended(tokens::list(&args)),
+        TokenCommand::Revoke(args) => client::ended(tokens::revoke(&args)),
+        TokenCommand::Reset(args) => reset_token(&args),
+    }
+}
+
+fn reset_token(args: &TokenArgs) -> Result<(), Failure> {
     logging::start(&args.log)?;
     runtime(1)?.block_on(async {
         let database = Borrowed::open(&args.database).await?;

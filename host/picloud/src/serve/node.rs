@@ -150,6 +150,7 @@ fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorCo
     config.history = HistoryConfig {
         successes_per_second: args.history_success_per_second as u32,
         days: args.history_days as u16,
+        audit_days: args.audit_retention_days as u16,
         ..config.history
     };
     config
@@ -162,6 +163,7 @@ fn manager_config(args: &ServeArgs, listeners: &Listeners) -> ManagerConfig {
         hosts: hosts.iter().map(ToString::to_string).collect(),
         ceiling: args.sandbox.ceiling(),
         apps: app_address(args, listeners),
+        trusted_proxies: args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
     }
 }
 

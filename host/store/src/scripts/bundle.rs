@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
+use picloud_core::{AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId};
 use sqlx::PgConnection;
 
 use super::{
@@ -44,6 +44,8 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// The first member of an app that is made with the bundle.
+    pub admin: Option<PrincipalId>,
     /// What becomes of the app's other scripts.
     pub others: OtherScripts,
 }
@@ -87,7 +89,7 @@ impl Store {
                 app
             }
             BundleTarget::NewApp(app, name) => {
-                insert_app(&mut transaction, app, name).await?;
+                insert_app(&mut transaction, app, name, bundle.admin).await?;
                 app
             }
         };

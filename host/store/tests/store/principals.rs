@@ -1,8 +1,9 @@
 //! Principals and tokens.
 
-use picloud_core::{InstanceRole, PrincipalId, PrincipalName, Scope, TokenId};
+use picloud_core::{AppId, AppRole, InstanceRole, PrincipalId, PrincipalName, Scope, TokenId};
 use picloud_store::{
-    NewOwner, NewToken, PrincipalKind, Store, StoreError, TokenHash,
+    Bundle, BundleTarget, NewOwner, NewPrincipal, NewToken, PrincipalChange, PrincipalKind, Store,
+    StoreError, TokenHash,
     testing::{self, TestDatabase},
 };
 use time::{Duration, OffsetDateTime};
@@ -85,6 +86,72 @@ async fn use_is_noted_once_a_minute() {
     database.execute("UPDATE tokens SET last_used_at = now() - interval '61 seconds'").await;
     store.authenticate(TokenHash::of("first")).await.unwrap().unwrap();
     assert!(used().await.unwrap() >= first);
+}
+
+#[tokio::test]
+async fn whoever_makes_an_app_can_be_its_first_member() {
+    let store = testing::store().await;
+    let owner = owner_of(&store).await;
+    let app = store.create_app_of(&crate::fixture::app_name("demo"), Some(owner)).await.unwrap().id;
+    assert_eq!(store.role_in_app(app, owner).await.unwrap(), Some(AppRole::AppAdmin));
+    let id = AppId::generate();
+    let name = crate::fixture::app_name("bundled");
+    let bundle = Bundle { admin: Some(owner), ..Bundle::default() };
+    store.put_bundle(BundleTarget::NewApp(id, &name), bundle).await.unwrap();
+    assert_eq!(store.role_in_app(id, owner).await.unwrap(), Some(AppRole::AppAdmin));
+}
+
+#[tokio::test]
+async fn of_two_owners_who_demote_each_other_one_is_left() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let first = owner_of(&store).await;
+    let new = NewPrincipal {
+        name: PrincipalName::new("second").unwrap(),
+        kind: PrincipalKind::User,
+        role: InstanceRole::Owner,
+    };
+    let second = store.create_principal(&new).await.unwrap().id;
+    let demote = |id| {
+        let store = store.clone();
+        async move {
+            let change = PrincipalChange { role: Some(InstanceRole::Member), ..PrincipalChange::default() };
+            store.change_principal(id, &change).await
+        }
+    };
+    let (one, other) = tokio::join!(demote(first), demote(second));
+    assert_eq!([one.is_ok(), other.is_ok()].into_iter().filter(|is_ok| *is_ok).count(), 1);
+    let owners = "SELECT count(*) FROM principals WHERE role = 'owner' AND disabled_at IS NULL";
+    assert_eq!(database.number(owners).await, 1);
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_after_it_was_checked_begins_no_session() {
+    let store = testing::store().await;
+    let owner = owner_of(&store).await;
+    let name = PrincipalName::new("owner").unwrap();
+    assert!(store.sign_in_record(&name).await.unwrap().is_none());
+    store.set_password_hash(owner, "$one").await.unwrap();
+    let record = store.sign_in_record(&name).await.unwrap().unwrap();
+    let begun = store.create_session(&record, TokenHash::of("a")).await.unwrap().unwrap();
+    assert_eq!(begun.principal.id, owner);
+    store.set_password_hash(owner, "$two").await.unwrap();
+    assert_eq!(store.authenticate_session(TokenHash::of("a")).await.unwrap(), None);
+    assert_eq!(store.create_session(&record, TokenHash::of("b")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_principal_has_a_bounded_number_of_sessions_and_the_oldest_go() {
+    let store = testing::store().await;
+    let owner = owner_of(&store).await;
+    store.set_password_hash(owner, "$one").await.unwrap();
+    let record = store.sign_in_record(&PrincipalName::new("owner").unwrap()).await.unwrap().unwrap();
+    for number in 0..33 {
+        store.create_session(&record, TokenHash::of(&number.to_string())).await.unwrap().unwrap();
+    }
+    let is_valid =
+        async |number: &str| store.authenticate_session(TokenHash::of(number)).await.unwrap().is_some();
+    assert!(!is_valid("0").await && is_valid("1").await && is_valid("32").await);
 }
 
 #[tokio::test]

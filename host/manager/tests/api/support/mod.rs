@@ -11,9 +11,11 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use picloud_core::{App, AppName, PrincipalId, SandboxCeiling, Scope};
+use picloud_core::{App, AppId, AppName, InstanceRole, PrincipalId, PrincipalName, SandboxCeiling, Scope};
 use picloud_manager::{AppAddress, Manager, ManagerConfig, OwnerToken, ensure_owner};
-use picloud_store::{NewToken, Store, TokenHash, testing::TestDatabase};
+use picloud_store::{
+    NewPrincipal, NewToken, Principal, PrincipalKind, Store, TokenHash, testing::TestDatabase,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +30,7 @@ pub(crate) struct Server {
     pub(crate) database: TestDatabase,
     pub(crate) node: Arc<ScriptedNode>,
     pub(crate) owner: String,
+    pub(crate) manager: Manager,
     _data_dir: TempDir,
     _running: DropGuard,
 }
@@ -69,12 +72,14 @@ impl Server {
             hosts: vec!["cloud.example".into()],
             ceiling,
             apps: AppAddress::Path { base: "http://127.0.0.1:8421".into() },
+            trusted_proxies: Vec::new(),
         };
         let node = Arc::new(ScriptedNode::default());
         let manager = Manager::new(config, store.clone(), Arc::new(sandbox::ScriptedSandbox), node.clone());
         let shutdown = CancellationToken::new();
-        tokio::spawn(manager.serve(listener, shutdown.clone().cancelled_owned()));
-        Self { address, store, database, node, owner, _data_dir: data_dir, _running: shutdown.drop_guard() }
+        tokio::spawn(manager.clone().serve(listener, shutdown.clone().cancelled_owned()));
+        let running = shutdown.drop_guard();
+        Self { address, store, database, node, owner, manager, _data_dir: data_dir, _running: running }
     }
 
     /// A call with the owner's token.
@@ -118,16 +123,53 @@ impl Server {
 
     /// A token of the owner with some scopes, and perhaps for one app only.
     pub(crate) async fn token(&self, scopes: &[Scope], app: Option<&App>) -> String {
+        self.token_of(self.owner_id().await, scopes, app.map(|app| app.id)).await
+    }
+
+    /// A token of a principal with some scopes, and perhaps for one app only.
+    pub(crate) async fn token_of(
+        &self,
+        principal: PrincipalId,
+        scopes: &[Scope],
+        app: Option<AppId>,
+    ) -> String {
         let secret = format!("pcl_test-{}", uuid::Uuid::new_v4());
-        let token = NewToken {
-            name: "test".into(),
-            hash: TokenHash::of(&secret),
-            scopes: scopes.to_vec(),
-            app: app.map(|app| app.id),
-            expires_at: None,
-        };
-        self.store.create_token(self.owner_id().await, &token).await.unwrap();
+        let hash = TokenHash::of(&secret);
+        let token = NewToken { name: "test".into(), hash, scopes: scopes.to_vec(), app, expires_at: None };
+        self.store.create_token(principal, &token).await.unwrap();
         secret
+    }
+
+    /// A user.
+    pub(crate) async fn user(&self, name: &str, role: InstanceRole) -> Principal {
+        self.principal(name, PrincipalKind::User, role).await
+    }
+
+    /// A user or a service.
+    pub(crate) async fn principal(&self, name: &str, kind: PrincipalKind, role: InstanceRole) -> Principal {
+        let new = NewPrincipal { name: PrincipalName::new(name).unwrap(), kind, role };
+        self.store.create_principal(&new).await.unwrap()
+    }
+
+    /// Sets a password, signs in with it, and answers the cookie.
+    pub(crate) async fn session(&self, name: &str, password: &str) -> String {
+        let path = format!("/api/v1/principals/{name}/password");
+        let set = self.call("PUT", &path).json(&serde_json::json!({ "password": password })).send().await;
+        assert_eq!(set.status, 204, "{set:?}");
+        let answer = self.sign_in(name, password).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.header("set-cookie").split(';').next().unwrap().to_owned()
+    }
+
+    /// Tries to sign in.
+    pub(crate) async fn sign_in(&self, name: &str, password: &str) -> Answer {
+        let who = serde_json::json!({ "name": name, "password": password });
+        self.anonymous("POST", "/api/v1/session").json(&who).send().await
+    }
+
+    /// A call with a session's cookie, as one of this origin's pages makes it.
+    pub(crate) fn by_cookie(&self, method: &str, path: &str, cookie: &str) -> Call {
+        self.anonymous(method, path).header("cookie", cookie).header("sec-fetch-site", "same-origin")
     }
 }
 

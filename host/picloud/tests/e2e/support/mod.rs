@@ -5,7 +5,7 @@ mod http;
 mod server;
 
 pub(crate) use self::{
-    cli::run_plain,
+    cli::{program, run, run_plain},
     http::{Response, connect, exchange, get, post_json, request},
     server::{App, Server, fill, home, shared, shared_app},
 };

@@ -5,21 +5,22 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Names the clients that a request has come through.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Who a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Client {
+pub struct Client {
     /// The client's address.
-    pub(super) ip: IpAddr,
+    pub ip: IpAddr,
     /// Whether the peer is a trusted proxy, so that what it says of the client is passed on.
-    pub(super) is_proxied: bool,
+    pub is_proxied: bool,
 }
 
 impl Client {
     /// The client behind `peer`: the rightmost address in `x-forwarded-for` that is not a trusted proxy's, if
     /// `peer` is one. What stands further left was written by the client itself.
-    pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
         if !is_trusted(&peer) {

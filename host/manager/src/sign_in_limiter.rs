@@ -1,0 +1,159 @@
+//! How often a sign-in may fail, by name and by address, in a fixed amount of memory.
+//!
+//! Each table has a fixed number of cells, and a key uses the one that its hash says. The hash has a random key, so
+//! that nobody can choose whose cell to share; whoever shares one by chance shares its allowance. Nothing is ever
+//! evicted, so that no flood of other keys makes a failure forgotten.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher as _, Hash},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use picloud_core::PrincipalName;
+
+/// Cells of a table; each takes 8 bytes.
+const CELLS: usize = 4096;
+
+/// Who may try, and when. Attempts are counted when they begin; one that succeeds is given back.
+pub(crate) struct SignInLimiter {
+    start: Instant,
+    names: Table,
+    addresses: Table,
+}
+
+impl Default for SignInLimiter {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            names: Table::new(10, Duration::from_mins(1)),
+            addresses: Table::new(30, Duration::from_secs(10)),
+        }
+    }
+}
+
+impl SignInLimiter {
+    /// Counts an attempt, or answers after which time there may be one.
+    pub(crate) fn take(&self, name: &PrincipalName, address: IpAddr) -> Result<(), Duration> {
+        let now = self.start.elapsed();
+        let address = neighbourhood(address);
+        self.addresses.take(address, now)?;
+        let taken = self.names.take(name, now);
+        if taken.is_err() {
+            self.addresses.give_back(address);
+        }
+        taken
+    }
+
+    /// Takes back what [`Self::take`] counted.
+    pub(crate) fn give_back(&self, name: &PrincipalName, address: IpAddr) {
+        self.names.give_back(name);
+        self.addresses.give_back(neighbourhood(address));
+    }
+}
+
+/// Whoever has one IPv6 address has the 2^64 beside it.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The generic cell rate algorithm (ITU-T I.371): a cell holds when its allowance will be whole again, in nanoseconds.
+struct Table {
+    cells: Mutex<Box<[u64]>>,
+    hasher: RandomState,
+    interval: u64,
+    burst: u64,
+}
+
+impl Table {
+    /// `burst` attempts at once, and one more with every `interval`.
+    fn new(burst: u64, interval: Duration) -> Self {
+        Self {
+            cells: Mutex::new(vec![0; CELLS].into()),
+            hasher: RandomState::new(),
+            interval: nanos(interval),
+            burst,
+        }
+    }
+
+    fn take(&self, key: impl Hash, now: Duration) -> Result<(), Duration> {
+        let now = nanos(now);
+        self.with_cell(key, |whole_again| {
+            let next = (*whole_again).max(now) + self.interval;
+            let wait = next.saturating_sub(now + self.burst * self.interval);
+            if wait > 0 {
+                return Err(Duration::from_nanos(wait));
+            }
+            *whole_again = next;
+            Ok(())
+        })
+    }
+
+    fn give_back(&self, key: impl Hash) {
+        self.with_cell(key, |whole_again| *whole_again = whole_again.saturating_sub(self.interval));
+    }
+
+    fn with_cell<T>(&self, key: impl Hash, change: impl FnOnce(&mut u64) -> T) -> T {
+        let index = self.hasher.hash_one(key) as usize % CELLS;
+        change(&mut self.cells.lock().unwrap_or_else(PoisonError::into_inner)[index])
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_burst_is_allowed_and_then_one_with_every_interval() {
+        let table = Table::new(10, MINUTE);
+        let at = |seconds: u64| table.take("ada", Duration::from_secs(seconds));
+        assert!((0..10).all(|_| at(0).is_ok()));
+        assert_eq!(at(0), Err(MINUTE));
+        assert_eq!(at(45), Err(Duration::from_secs(15)));
+        assert_eq!(at(60), Ok(()));
+        assert_eq!(at(61), Err(Duration::from_secs(59)));
+        assert!(
+            table.take("bob", Duration::ZERO).is_ok(),
+            "another name has its own cell, but for one in 4,096"
+        );
+        assert!((0..10).all(|_| at(100_000).is_ok()));
+        assert!(at(100_000).is_err(), "an unused allowance does not grow");
+    }
+
+    #[test]
+    fn what_succeeds_is_given_back() {
+        let table = Table::new(2, MINUTE);
+        for _ in 0..100 {
+            table.take("ada", Duration::ZERO).unwrap();
+            table.give_back("ada");
+        }
+        table.give_back("ada");
+        assert!(table.take("ada", Duration::ZERO).is_ok() && table.take("ada", Duration::ZERO).is_ok());
+        assert!(table.take("ada", Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn neither_other_names_nor_other_addresses_of_a_network_help() {
+        let limiter = SignInLimiter::default();
+        let name = |number: u32| PrincipalName::new(format!("name-{number}")).unwrap();
+        let address =
+            |number: u32| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(number)));
+        let allowed =
+            (0..1000).filter(|number| limiter.take(&name(*number), address(*number)).is_ok()).count();
+        assert_eq!(allowed, 30);
+        let v4 = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let allowed = (0..200).filter(|last| limiter.take(&name(5000), v4(*last)).is_ok()).count();
+        assert!(allowed <= 10, "{allowed}");
+    }
+}
