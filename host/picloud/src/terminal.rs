@@ -3,7 +3,7 @@
 //! A reader that goes away (`picloud logs | head`) is not an error of the program.
 //!
 //! What a server or a script says cannot drive the terminal or turn text around: [`printable`] escapes it, line breaks
-//! among it, where it is put into a line, and [`line`] and [`note`] let nothing through but line breaks, tabs and the
+//! among it, where it is put into a line, and [`line()`] and [`note`] let nothing through but line breaks, tabs and the
 //! styles of this module. Only [`verbatim`] writes a text as it is, for programs.
 
 use std::{
