@@ -73,6 +73,8 @@ ids! {
     ScriptId;
     /// Identifies one version of a script (table `script_versions`).
     ScriptVersionId;
+    /// Identifies a key that callers of a route sign with (table `route_signing_keys`).
+    SigningKeyId;
     /// Identifies an API token (table `tokens`).
     TokenId;
 }

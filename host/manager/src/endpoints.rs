@@ -13,7 +13,10 @@ use picloud_core::{Capability, ErrorCode, Scope};
 
 use crate::{
     access::{self, Access},
-    api::{apps, bundle, data, domains, executions, invoke, limits, logs, node, routes, scripts, usage},
+    api::{
+        apps, bundle, data, domains, endpoint_access, executions, invoke, limits, logs, node, routes,
+        scripts, signing_keys, usage,
+    },
     context::Context,
     error::ApiError,
     health,
@@ -78,6 +81,8 @@ endpoints! {
     DELETE "/api/v1/apps/{app}"                              DELETE_APP     => apps::delete_app;
     GET    "/api/v1/apps/{app}/limits"                       READ_SCRIPTS   => limits::get_limits;
     PUT    "/api/v1/apps/{app}/limits"                       SETTINGS       => limits::set_limits;
+    GET    "/api/v1/apps/{app}/access"                       READ_SCRIPTS   => endpoint_access::get_access;
+    PUT    "/api/v1/apps/{app}/access"                       SETTINGS       => endpoint_access::set_access;
 
     GET    "/api/v1/apps/{app}/scripts"                      READ_SCRIPTS   => scripts::list_scripts;
     GET    "/api/v1/apps/{app}/scripts/{name}"               READ_SCRIPTS   => scripts::get_script;
@@ -90,7 +95,9 @@ endpoints! {
 
     GET    "/api/v1/apps/{app}/routes"                       READ_SCRIPTS   => routes::list_routes;
     POST   "/api/v1/apps/{app}/routes"                       WRITE_SCRIPTS  => routes::create_route;
+    PATCH  "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::change_route;
     DELETE "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::delete_route;
+    POST   "/api/v1/apps/{app}/routes/{id}/keys"             SETTINGS       => signing_keys::create_key;
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
     DELETE "/api/v1/apps/{app}/domains/{id}"                 SETTINGS       => domains::delete_domain;

@@ -1,4 +1,4 @@
-//! Deploying many scripts at once, with the routes to them and the limits of their app.
+//! Deploying many scripts at once, with the routes to them and the settings of their app.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use picloud_core::{App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
+use picloud_core::{AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
 use picloud_store::{AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, PutVersion, StoreError};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     access::{Caller, TargetApp},
     api::{
+        endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::RouteRequest,
         scripts::{ScriptUrls, ScriptView, not_found},
@@ -47,6 +48,9 @@ pub(crate) struct Bundle {
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
     limits: Option<LimitsPatch>,
+    /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
+    #[schema(value_type = Option<EndpointAccessChange>)]
+    access: Option<AccessPatch>,
 }
 
 /// What to do where there is no such app.
@@ -142,10 +146,14 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
+    if bundle.access.is_some() {
+        caller.may(Capability::AppManageSettings(destination.app().id))?;
+    }
     let contents = Contents {
         scripts: bundle.scripts,
         routes: bundle.routes.map(|routes| routes.into_iter().map(NewRoute::from).collect()),
         limits: bundle.limits,
+        access: bundle.access,
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -186,6 +194,7 @@ struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
+    access: Option<AccessPatch>,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -230,11 +239,14 @@ async fn deploy_to(
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
     let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
-    let bundle = picloud_store::Bundle { scripts: &versions, routes: contents.routes.as_deref(), limits };
-    let turn = match contents.limits {
-        Some(_) => Some(context.limits_turn.lock().await),
-        None => None,
+    let bundle = picloud_store::Bundle {
+        scripts: &versions,
+        routes: contents.routes.as_deref(),
+        limits,
+        access: contents.access.as_ref(),
     };
+    let has_settings = contents.limits.is_some() || contents.access.is_some();
+    let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
     let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
     let put = match put {

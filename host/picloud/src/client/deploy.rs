@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AppName, LimitsPatch, ScriptName};
+use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -36,9 +36,12 @@ folders of yours. It may have:
   path = \"/users/:id\"
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"
+  access = \"token\"              # public, if it is new and says nothing
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
+  [access]                      # who may call, see `picloud access set --help`
+  client_rate_limit = \"100/min\"
 
 Examples:
   picloud deploy hello.rhai --app demo
@@ -65,6 +68,8 @@ struct Bundle {
     routes: Option<Vec<BundleRoute>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsPatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessPatch>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,7 +130,7 @@ fn file(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         None => script_name(&app_folder.below, &args.path)?,
     };
     let app = app(args, app_folder.manifest.name)?;
-    Ok((app, Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None }))
+    Ok((app, Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None, access: None }))
 }
 
 /// The app: of the flag or variable, of the folder that is deployed, or of the one that the command runs in.
@@ -140,12 +145,14 @@ fn folder(args: &DeployArgs) -> Result<(AppName, Bundle), ClientError> {
         ));
     }
     let app_folder = AppFolder::find(&args.path, Start::Named)?;
-    // Routes and limits belong to the whole: a subfolder brings its scripts only.
+    // Routes and settings belong to the whole: a subfolder brings its scripts only.
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
-    Ok((app(args, project.manifest.name)?, Bundle { scripts: project.scripts, routes, limits }))
+    let access = project.manifest.access.filter(|_| is_whole);
+    let bundle = Bundle { scripts: project.scripts, routes, limits, access };
+    Ok((app(args, project.manifest.name)?, bundle))
 }
 
 fn report(scripts: &[Deployed]) -> Result<(), ClientError> {

@@ -2,6 +2,7 @@
 //! own command line, called over raw sockets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod api;
 mod client;
 mod configuration;

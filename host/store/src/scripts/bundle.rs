@@ -1,12 +1,13 @@
-//! Uploading many scripts, with the routes to them and the limits of their app, at once.
+//! Uploading many scripts, with the routes to them and the settings of their app, at once.
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
+use picloud_core::{AccessPatch, AppId, AppName, LimitsPatch, ScriptName, ScriptVersionId};
 
 use super::put::{NewVersion, PutVersion, VersionCondition, put};
 use crate::{
     NewRoute, Store, StoreError,
+    access::replace_access,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
     routes::replace_routes,
@@ -39,6 +40,8 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// Settings of who may call, to be replaced.
+    pub access: Option<&'a AccessPatch>,
 }
 
 impl Store {
@@ -63,6 +66,9 @@ impl Store {
             }
         };
         replace_limits(&mut transaction, app, &bundle.limits).await?;
+        if let Some(access) = bundle.access {
+            replace_access(&mut transaction, app, access).await?;
+        }
         let mut versions: BTreeMap<&ScriptName, ScriptVersionId> = BTreeMap::new();
         let mut kinds = Vec::with_capacity(bundle.scripts.len());
         for BundleVersion { version, bundled_imports } in bundle.scripts {

@@ -19,10 +19,8 @@ async fn a_bundle_is_uploaded_whole_or_not_at_all() {
         version: version(&store, app, "main", "import \"lib\" as l;", &[]).await,
         bundled_imports: vec![script_name("lib")],
     };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
+    let route = |script: &str| {
+        NewRoute::new([Method::Get].into_iter().collect(), "/a".parse().unwrap(), script_name(script))
     };
     let whole = [library.clone(), main.clone()];
     let put = |scripts: &[BundleVersion], routes: Option<&[NewRoute]>| {
@@ -97,28 +95,27 @@ async fn an_app_and_limits_come_with_their_bundle_or_not_at_all() {
     let hello =
         BundleVersion { version: version(&store, id, "hello", "1", &[]).await, bundled_imports: Vec::new() };
     let limits = LimitsPatch { wall_ms: Some(2_000), ..LimitsPatch::default() };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
+    let route = |script: &str| {
+        NewRoute::new([Method::Get].into_iter().collect(), "/a".parse().unwrap(), script_name(script))
     };
     let scripts = [hello];
     let target = BundleTarget::NewApp(id, &name);
     let missing = [route("missing")];
-    let refused =
-        store.put_bundle(target, Bundle { scripts: &scripts, routes: Some(&missing), limits }).await;
+    let refused = store
+        .put_bundle(target, Bundle { scripts: &scripts, routes: Some(&missing), limits, ..Bundle::default() })
+        .await;
     assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })), "{refused:?}");
     assert_eq!(store.app_by_name(&name).await.unwrap(), None);
 
     let routes = [route("hello")];
-    let bundle = Bundle { scripts: &scripts, routes: Some(&routes), limits };
+    let bundle = Bundle { scripts: &scripts, routes: Some(&routes), limits, ..Bundle::default() };
     store.put_bundle(target, bundle).await.unwrap();
     assert_eq!(store.app_by_name(&name).await.unwrap().unwrap().limits, limits);
     let again = store.put_bundle(BundleTarget::NewApp(AppId::generate(), &name), bundle).await;
     assert!(matches!(again, Err(StoreError::AlreadyExists { what: "app" })), "{again:?}");
 
     let other = LimitsPatch { wall_ms: Some(3_000), ..LimitsPatch::default() };
-    let bundle = Bundle { scripts: &scripts, routes: Some(&missing), limits: other };
+    let bundle = Bundle { scripts: &scripts, routes: Some(&missing), limits: other, ..Bundle::default() };
     store.put_bundle(BundleTarget::App(id), bundle).await.unwrap_err();
     assert_eq!(store.app(id).await.unwrap().unwrap().limits, limits);
 }
