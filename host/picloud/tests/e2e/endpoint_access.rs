@@ -65,7 +65,7 @@ fn a_folder_says_who_may_call() {
     assert_eq!((failed.status, failed.json()["line"].as_u64()), (500, Some(1)), "{failed:?}");
     assert!(failed.text().contains("the secret is 42"));
     assert_eq!(failed.header("access-control-allow-origin"), Some("https://shop.example"));
-    let shown = app.cli(&["app", "show", &app.name]);
+    let shown = app.server.cli(&["app", "show", &app.name]);
     assert!(shown.stderr.contains("development mode"), "{}", shown.stderr);
 
     app.cli(&["access", "set", "--development", "false", "--cors-origin", "none"]).ok();
