@@ -76,6 +76,8 @@ codes! {
     Unauthenticated = "unauthenticated";
     /// The credentials do not allow this.
     Forbidden = "forbidden";
+    /// The app accepts no requests from this address.
+    AddressDenied = "address_denied";
     /// No app of this name or host.
     AppNotFound = "app_not_found";
     /// No script of this name.
@@ -109,6 +111,9 @@ codes! {
     /// Too many sign-ins failed under this name or from this address.
     SignInLimited = "sign_in_limited";
     /// The app's own rate or concurrency is used up.
+    /// Requests come faster than the app, the route or the client may make them.
+    RateLimited = "rate_limited";
+    /// The app's own concurrency is used up.
     AppBusy = "app_busy";
     /// The node's queue is full.
     NodeBusy = "node_busy";

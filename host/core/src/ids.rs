@@ -77,6 +77,8 @@ ids! {
     ScriptVersionId;
     /// Identifies a session of somebody who signed in (table `sessions`).
     SessionId;
+    /// Identifies a key that callers of a route sign with (table `route_signing_keys`).
+    SigningKeyId;
     /// Identifies an API token (table `tokens`).
     TokenId;
 }

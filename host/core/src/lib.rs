@@ -1,11 +1,12 @@
 //! The domain of PiCloud.
 //!
-//! Typed ids and names, apps and scripts, limits and their ceiling, route matching, events and answers, the
+//! Typed ids and names, apps and scripts, limits and their ceiling, route matching, who may call, events and answers, the
 //! transactional view of key-value data that an invocation has, error codes, and the [`Execute`] port that
 //! separates the sandbox from everything else.
 //!
 //! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
 
+mod access;
 mod app;
 mod capability;
 mod error;
@@ -22,6 +23,9 @@ mod scope;
 mod script;
 pub mod wording;
 
+pub use access::{
+    AccessError, AccessPatch, AccessSettings, Change, Cors, Names, Network, Networks, RateLimit, RouteAccess,
+};
 pub use app::App;
 pub use capability::{
     AppRole, Capability, InstanceRole, LeastRole, UnknownAppRole, UnknownInstanceRole, role_satisfies,
@@ -35,7 +39,7 @@ pub use execute::{
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
     AppId, AuditId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId,
-    ScriptVersionId, SessionId, TokenId,
+    ScriptVersionId, SessionId, SigningKeyId, TokenId,
 };
 pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,

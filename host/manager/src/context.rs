@@ -28,7 +28,7 @@ pub(crate) struct Parts {
     pub(crate) node: Arc<dyn Node>,
     /// Counts answers.
     pub(crate) metrics: ApiMetrics,
-    /// Held from reading limits to replacing them, so that `If-Match` compares with what is replaced. There is
+    /// Held from reading limits or access settings to replacing them, so that `If-Match` compares with what is replaced. There is
     /// one manager for all nodes.
     pub(crate) limits_turn: Mutex<()>,
     /// Whose script is compiled next.

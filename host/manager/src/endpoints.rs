@@ -14,8 +14,8 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, executions, invoke, limits, logs, members, node, principals,
-        routes, scripts, sessions, tokens, usage,
+        apps, audit, bundle, data, domains, endpoint_access, executions, invoke, limits, logs, members, node,
+        principals, routes, scripts, sessions, signing_keys, tokens, usage,
     },
     context::Context,
     error::ApiError,
@@ -100,6 +100,8 @@ endpoints! {
     DELETE "/api/v1/apps/{app}"                              DELETE_APP     => apps::delete_app;
     GET    "/api/v1/apps/{app}/limits"                       READ_SCRIPTS   => limits::get_limits;
     PUT    "/api/v1/apps/{app}/limits"                       SETTINGS       => limits::set_limits;
+    GET    "/api/v1/apps/{app}/access"                       READ_SCRIPTS   => endpoint_access::get_access;
+    PUT    "/api/v1/apps/{app}/access"                       SETTINGS       => endpoint_access::set_access;
 
     GET    "/api/v1/apps/{app}/members"                      MEMBERS        => members::list_members;
     PUT    "/api/v1/apps/{app}/members/{principal}"          MEMBERS        => members::set_member;
@@ -116,7 +118,9 @@ endpoints! {
 
     GET    "/api/v1/apps/{app}/routes"                       READ_SCRIPTS   => routes::list_routes;
     POST   "/api/v1/apps/{app}/routes"                       WRITE_SCRIPTS  => routes::create_route;
+    PATCH  "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::change_route;
     DELETE "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::delete_route;
+    POST   "/api/v1/apps/{app}/routes/{id}/keys"             SETTINGS       => signing_keys::create_key;
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
     DELETE "/api/v1/apps/{app}/domains/{id}"                 SETTINGS       => domains::delete_domain;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use picloud_store::TokenHash;
+use picloud_store::{SigningKey, TokenHash};
 
 /// What every token starts with, so that one in a log or a repository is recognised.
 pub const TOKEN_PREFIX: &str = "pcl_";
@@ -18,20 +18,12 @@ pub(crate) struct Secret(String);
 impl Secret {
     /// A new token from the operating system's randomness.
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
-        Self::with_prefix(TOKEN_PREFIX)
+        random_text(TOKEN_PREFIX).map(Self)
     }
 
     /// A new session, likewise.
     pub(crate) fn generate_session() -> Result<Self, getrandom::Error> {
-        Self::with_prefix(SESSION_PREFIX)
-    }
-
-    fn with_prefix(prefix: &str) -> Result<Self, getrandom::Error> {
-        let mut bits = [0_u8; 32];
-        getrandom::fill(&mut bits)?;
-        let mut text = prefix.to_owned();
-        text.extend(bits.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]));
-        Ok(Self(text))
+        random_text(SESSION_PREFIX).map(Self)
     }
 
     /// A token as a client or a file gave it; it may be anything.
@@ -62,6 +54,23 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What every key starts with that callers of a route sign with.
+const SIGNING_KEY_PREFIX: &str = "pcs_";
+
+/// A new key to sign with, from the operating system's randomness.
+pub(crate) fn new_signing_key() -> Result<SigningKey, getrandom::Error> {
+    random_text(SIGNING_KEY_PREFIX).map(SigningKey::from_text)
+}
+
+/// A prefix and 256 random bits in hexadecimal digits.
+fn random_text(prefix: &str) -> Result<String, getrandom::Error> {
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits)?;
+    let mut text = prefix.to_owned();
+    text.extend(bits.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]));
+    Ok(text)
+}
+
 fn hex_digit(nibble: u8) -> char {
     char::from_digit(u32::from(nibble), 16).unwrap_or('0')
 }
@@ -77,5 +86,7 @@ mod tests {
         assert!(one.is_well_formed());
         assert!(!Secret::from_text("pcl_").is_well_formed());
         assert!(!format!("{one:?}").contains(&one.reveal()[4..]));
+        let (one, other) = (new_signing_key().unwrap(), new_signing_key().unwrap());
+        assert!(one != other && one.reveal().starts_with("pcs_") && one.reveal().len() == 68);
     }
 }

@@ -1,7 +1,7 @@
 //! Events: from whatever starts an invocation to its committed effects.
 //!
 //! What lives here: the app listener's requests ([`Orchestrator::serve`]), the routing table in memory,
-//! admission, running a script through the `Execute` port and committing what it wants to change, the
+//! who may call, admission, running a script through the `Execute` port and committing what it wants to change, the
 //! execution history's batches, and housekeeping of the database.
 //!
 //! What does not: SQL (`picloud-store`), the sandbox (`picloud-executor`, known only as a `dyn Execute`), HTTP
@@ -11,6 +11,7 @@
 mod admission;
 mod config;
 mod directory;
+mod gate;
 mod history;
 mod host;
 mod ingress;
@@ -19,6 +20,7 @@ mod metrics;
 mod node;
 mod orchestrator;
 mod quota;
+mod rate;
 mod runner;
 
 pub use config::{Addressing, HistoryConfig, OrchestratorConfig, PathForm, SandboxMode};

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     /// The counter of successes, looked up once.
     succeeded: Counter,
     refused: ByOutcome,
+    turned_away: ByOutcome,
     requests: ByOutcome,
     answered: [Counter; 6],
     duration: Histogram,
@@ -48,6 +49,7 @@ impl Metrics {
             outcomes,
             requests,
             refused: ByOutcome::default(),
+            turned_away: ByOutcome::default(),
             // From 100 us to 26 s.
             duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 19)),
             fuel: Counter::default(),
@@ -74,6 +76,11 @@ impl Metrics {
         r.register("fuel", "Fuel used", self.fuel.clone());
         r.register("admission_waits", "Requests that waited for a slot", self.waited.clone());
         r.register("admission_refusals", "Requests that got no slot, by reason", self.refused.clone());
+        r.register(
+            "access_refusals",
+            "Requests that the app, the route or a rate limit did not let in, by reason",
+            self.turned_away.clone(),
+        );
         r.register("abandoned", "Requests whose client went away before the answer", self.abandoned.clone());
         r.register("history_dropped", "Records that the history has lost", self.history_dropped.clone());
         r.register("running", "Invocations that run now", self.running.clone());
@@ -99,6 +106,11 @@ impl Metrics {
     /// Counts a refusal.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refused.get_or_create(&[("reason", refusal.code().as_str())]).inc();
+    }
+
+    /// Counts a request that was not let in, by what it failed at.
+    pub(crate) fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// All of it in the Prometheus text format.

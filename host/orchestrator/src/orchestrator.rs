@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     OrchestratorConfig, SandboxMode,
     directory::{self, Directory},
+    gate::Keeper,
     history::{self, History},
     ingress::Ingress,
     maintenance,
@@ -62,8 +63,9 @@ impl Orchestrator {
         tasks.spawn(history::write(Arc::clone(&history), store.clone(), stop.clone()));
         tasks.spawn(maintenance::maintain(store.clone(), config.history, stop.clone()));
 
+        let keeper = Keeper::new(store.clone(), Arc::clone(&metrics));
         let runner = Runner::new(executor, store);
-        let ingress = Arc::new(Ingress::new(&config, directory, runner, history, metrics));
+        let ingress = Arc::new(Ingress::new(&config, directory, keeper, runner, history, metrics));
         Ok(Arc::new(Self {
             ingress,
             sandbox: config.sandbox,

@@ -1,16 +1,17 @@
 //! What the ingress keeps in memory of each app: enough to find the script for a request without a query.
 
 use picloud_core::{
-    AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RouteId, RoutePattern, ScriptName,
-    ScriptVersionId,
+    AccessSettings, AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RateLimit, RouteAccess,
+    RouteId, RoutePattern, ScriptName, ScriptVersionId,
 };
-use sqlx::{Postgres, Transaction};
+use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    RouteAccess, RouteMode, Store, StoreError,
+    RouteMode, SigningKey, Store, StoreError,
     apps::limits,
-    routes::methods,
+    routes::{methods, rate},
+    signing_keys::opened,
     text::{digest, parse},
 };
 
@@ -23,6 +24,8 @@ pub struct AppDirectory {
     pub name: AppName,
     /// The limits it sets; `SandboxCeiling::clamp` makes those in force of them.
     pub limits: LimitsPatch,
+    /// Who may call its endpoints.
+    pub access: AccessSettings,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// Its own hosts.
@@ -46,8 +49,23 @@ pub struct DirectoryRoute {
     pub script: ScriptName,
     /// How its invocations run.
     pub mode: RouteMode,
-    /// Who may call it.
+    /// What it asks of its callers.
     pub access: RouteAccess,
+    /// How many requests all clients together may make.
+    pub rate_limit: Option<RateLimit>,
+    /// How many requests each client may make, in place of what the app sets.
+    pub client_rate_limit: Option<RateLimit>,
+    /// What its callers may sign with, the newest first.
+    pub keys: Vec<RouteKey>,
+}
+
+/// A key of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteKey {
+    /// The key.
+    pub key: SigningKey,
+    /// When it ends. Whether it has is for the reader to check.
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// A script and its active version.
@@ -85,6 +103,7 @@ impl Store {
         load_domains(&mut transaction, only, &mut apps).await?;
         load_scripts(&mut transaction, only, &mut apps).await?;
         load_routes(&mut transaction, only, &mut apps).await?;
+        load_keys(&mut transaction, only, &mut apps).await?;
         transaction.commit().await?;
         apps.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(apps)
@@ -102,6 +121,7 @@ async fn load_apps(
 ) -> Result<Vec<AppDirectory>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT id, name, created_at,
+            (SELECT x.settings FROM app_access x WHERE x.app_id = a.id) AS "access?: Json<AccessSettings>",
             ARRAY(SELECT l.name FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_names!",
             ARRAY(SELECT l.value FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_values!"
         FROM apps a WHERE $1::uuid IS NULL OR id = $1"#,
@@ -113,6 +133,7 @@ async fn load_apps(
             id: AppId::from_uuid(row.id),
             name: parse(&row.name)?,
             limits: limits(row.limit_names.into_iter().zip(row.limit_values)),
+            access: row.access.map_or_else(AccessSettings::default, |Json(settings)| settings),
             created_at: row.created_at,
             domains: Vec::new(),
             routes: Vec::new(),
@@ -169,7 +190,8 @@ async fn load_routes(
     apps: &mut [AppDirectory],
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        "SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS script
+        "SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS script,
+            r.access, r.rate_limit, r.client_rate_limit
         FROM routes r JOIN scripts s ON s.id = r.script_id
         WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id",
         only,
@@ -181,10 +203,37 @@ async fn load_routes(
                 methods: methods(&row.methods)?,
                 pattern: parse(&row.pattern)?,
                 script: parse(&row.script)?,
-                // The columns' constraints allow no other value yet.
+                // The column's constraint allows no other value yet.
                 mode: RouteMode::Sync,
-                access: RouteAccess::Public,
+                access: parse(&row.access)?,
+                rate_limit: rate(row.rate_limit.as_deref())?,
+                client_rate_limit: rate(row.client_rate_limit.as_deref())?,
+                keys: Vec::new(),
             });
+        }
+    }
+    Ok(())
+}
+
+async fn load_keys(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "SELECT r.app_id, k.route_id, k.key, k.expires_at
+        FROM route_signing_keys k JOIN routes r ON r.id = k.route_id
+        WHERE r.access = 'hmac' AND ($1::uuid IS NULL OR r.app_id = $1)
+            AND (k.expires_at IS NULL OR k.expires_at > now())
+        ORDER BY k.id DESC",
+        only,
+    );
+    for row in rows.fetch_all(&mut **transaction).await? {
+        let Some(app) = find(apps, row.app_id) else { continue };
+        // Routes are by id, too.
+        let id = RouteId::from_uuid(row.route_id);
+        if let Ok(at) = app.routes.binary_search_by_key(&id, |route| route.id) {
+            app.routes[at].keys.push(RouteKey { key: opened(row.key)?, expires_at: row.expires_at });
         }
     }
     Ok(())

@@ -3,12 +3,15 @@
 //! Callers see typed ids, names and limits of `picloud-core`, a [`Store`] and a [`StoreError`]. What does not
 //! live here: what a failure means to a client, who may do what, and when work is done again.
 //!
-//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains) notifies the
+//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains, who may
+//! call) notifies the
 //! listeners of [`Store::changes`] in its own transaction: the news is out when the change is, and is not
 //! when it is not.
 
+mod access;
 mod apps;
 mod audit;
+mod callers;
 mod changes;
 mod config;
 mod directory;
@@ -22,6 +25,7 @@ mod principals;
 mod routes;
 mod scripts;
 mod sessions;
+mod signing_keys;
 mod store;
 mod text;
 mod tokens;
@@ -32,9 +36,10 @@ pub mod testing;
 
 pub use apps::{AppRow, AppsSeen};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry};
+pub use callers::{AppCaller, Lack};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
-pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript};
+pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
 pub use domains::Domain;
 pub use error::StoreError;
 pub use history::{
@@ -44,12 +49,13 @@ pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use members::Member;
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
-pub use routes::{NewRoute, PutRoute, Route, RouteAccess, RouteMode};
+pub use routes::{NewRoute, PutRoute, Route, RouteMode, RoutePatch};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,
     PutBundle, PutVersion, RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,
 };
 pub use sessions::{SESSION_IDLE, SESSION_LIFETIME, SessionGrant, SignInRecord};
+pub use signing_keys::{SigningKey, SigningKeyInfo};
 pub use store::Store;
 pub use tokens::{NewToken, Token, TokenGrant, TokenHash, TokenMaker};
 pub use usage::UsageHour;

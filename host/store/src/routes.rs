@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use picloud_core::{AppId, MethodSet, RouteId, RoutePattern, ScriptName};
+use picloud_core::{AppId, Change, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, ScriptName};
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
-use crate::{Store, StoreError, apps::lock_app, changes::notify, text::parse};
+use crate::{
+    Store, StoreError,
+    apps::lock_app,
+    changes::notify,
+    signing_keys::{SigningKeyInfo, keys_of},
+    text::parse,
+};
 
 /// The most routes of an app: they are compared one by one.
 const MAX_ROUTES: usize = 1_000;
@@ -19,14 +25,6 @@ pub enum RouteMode {
     Sync,
 }
 
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RouteAccess {
-    /// Anyone.
-    #[default]
-    Public,
-}
-
 /// A route to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRoute {
@@ -36,6 +34,26 @@ pub struct NewRoute {
     pub pattern: RoutePattern,
     /// The script that answers.
     pub script: ScriptName,
+    /// What it asks of its callers. Left out, it stays what that of the route in its place was, else it is public: a
+    /// route is never opened by not saying so.
+    pub access: Option<RouteAccess>,
+    /// How many requests all clients together may make.
+    pub rate_limit: Change<RateLimit>,
+    /// How many requests each client may make, in place of what the app sets.
+    pub client_rate_limit: Change<RateLimit>,
+}
+
+/// A change of a route: what is named is replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutePatch {
+    /// See [`NewRoute::script`].
+    pub script: Option<ScriptName>,
+    /// See [`NewRoute::access`].
+    pub access: Option<RouteAccess>,
+    /// See [`NewRoute::rate_limit`].
+    pub rate_limit: Change<RateLimit>,
+    /// See [`NewRoute::client_rate_limit`].
+    pub client_rate_limit: Change<RateLimit>,
 }
 
 /// A route of an app.
@@ -51,8 +69,14 @@ pub struct Route {
     pub script: ScriptName,
     /// How its invocations run.
     pub mode: RouteMode,
-    /// Who may call it.
+    /// What it asks of its callers.
     pub access: RouteAccess,
+    /// How many requests all clients together may make.
+    pub rate_limit: Option<RateLimit>,
+    /// How many requests each client may make, in place of what the app sets.
+    pub client_rate_limit: Option<RateLimit>,
+    /// The keys that are good for a signature now, the newest first.
+    pub signing_keys: Vec<SigningKeyInfo>,
     /// When it was made.
     pub created_at: OffsetDateTime,
 }
@@ -62,8 +86,16 @@ pub struct Route {
 pub enum PutRoute {
     /// It is new.
     Created(Route),
-    /// A route of these paths and methods was there; it now has this pattern and script.
+    /// A route of these paths and methods was there; it now has this pattern and script, and what the new one says of who may call.
     Replaced(Route),
+}
+
+impl NewRoute {
+    /// A route that says nothing of who may call it.
+    pub const fn new(methods: MethodSet, pattern: RoutePattern, script: ScriptName) -> Self {
+        let (rate_limit, client_rate_limit) = (Change::Keep, Change::Keep);
+        Self { methods, pattern, script, access: None, rate_limit, client_rate_limit }
+    }
 }
 
 impl RouteMode {
@@ -71,15 +103,6 @@ impl RouteMode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sync => "sync",
-        }
-    }
-}
-
-impl RouteAccess {
-    /// The access as storage and clients name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
         }
     }
 }
@@ -99,19 +122,28 @@ impl fmt::Display for NewRoute {
 impl Store {
     /// The routes of an app, oldest first.
     pub async fn routes(&self, app: AppId) -> Result<Vec<Route>, StoreError> {
-        all(&self.pool, app).await
+        let mut connection = self.pool.acquire().await?;
+        let mut routes = all(&mut *connection, app).await?;
+        attach_keys(&mut connection, app, &mut routes).await?;
+        Ok(routes)
     }
 
     /// A route by its id.
     pub async fn route(&self, app: AppId, id: RouteId) -> Result<Option<Route>, StoreError> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
+            "SELECT r.id, r.methods, r.pattern, s.name AS script,
+                r.access, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2",
             app.as_uuid(),
             id.as_uuid(),
         );
-        row.fetch_optional(&self.pool).await?.map(Route::try_from).transpose()
+        let mut connection = self.pool.acquire().await?;
+        let Some(row) = row.fetch_optional(&mut *connection).await? else { return Ok(None) };
+        let mut route = [Route::try_from(row)?];
+        attach_keys(&mut connection, app, &mut route).await?;
+        let [route] = route;
+        Ok(Some(route))
     }
 
     /// Makes a route, or replaces the one with the same paths and methods: putting it twice is as good as
@@ -119,13 +151,42 @@ impl Store {
     pub async fn put_route(&self, app: AppId, route: &NewRoute) -> Result<PutRoute, StoreError> {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
-        let put = put(&mut transaction, app, route).await?;
+        let mut put = put(&mut transaction, app, route).await?;
         if matches!(put, PutRoute::Created(_)) {
             check_count(all(&mut *transaction, app).await?.len())?;
         }
+        let (PutRoute::Created(route) | PutRoute::Replaced(route)) = &mut put;
+        attach_keys(&mut transaction, app, std::slice::from_mut(route)).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         Ok(put)
+    }
+
+    /// Changes what `patch` names of a route.
+    pub async fn patch_route(
+        &self,
+        app: AppId,
+        id: RouteId,
+        patch: &RoutePatch,
+    ) -> Result<Route, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        lock_app(&mut transaction, app).await?;
+        let present = all(&mut *transaction, app).await?.into_iter().find(|route| route.id == id);
+        let present = present.ok_or(StoreError::NotFound { what: "route" })?;
+        let changed = NewRoute {
+            methods: present.methods,
+            pattern: present.pattern,
+            script: patch.script.clone().unwrap_or(present.script),
+            access: patch.access,
+            rate_limit: patch.rate_limit,
+            client_rate_limit: patch.client_rate_limit,
+        };
+        let script = script_id(&mut transaction, app, &changed.script).await?;
+        let mut route = update(&mut transaction, id.as_uuid(), script, &changed).await?;
+        attach_keys(&mut transaction, app, std::slice::from_mut(&mut route)).await?;
+        notify(&mut transaction, app).await?;
+        transaction.commit().await?;
+        Ok(route)
     }
 
     /// Removes a route.
@@ -152,7 +213,7 @@ async fn put(connection: &mut PgConnection, app: AppId, route: &NewRoute) -> Res
             let Some(Route { methods, pattern, script, .. }) = found else {
                 return Err(StoreError::Conflict);
             };
-            Err(StoreError::RouteOverlaps { route: NewRoute { methods, pattern, script } })
+            Err(StoreError::RouteOverlaps { route: NewRoute::new(methods, pattern, script) })
         }
     }
 }
@@ -194,11 +255,28 @@ fn check_count(routes: usize) -> Result<(), StoreError> {
 async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Route>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT r.id, r.methods, r.pattern, s.name AS script, r.created_at
+        "SELECT r.id, r.methods, r.pattern, s.name AS script,
+                r.access, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id",
         app.as_uuid(),
     );
     rows.fetch_all(connection).await?.into_iter().map(Route::try_from).collect()
+}
+
+/// Says of each route which keys it has.
+async fn attach_keys(
+    connection: &mut PgConnection,
+    app: AppId,
+    routes: &mut [Route],
+) -> Result<(), StoreError> {
+    if routes.iter().all(|route| route.access != RouteAccess::Hmac) {
+        return Ok(());
+    }
+    let mut keys = keys_of(connection, app).await?;
+    for route in routes.iter_mut().filter(|route| route.access == RouteAccess::Hmac) {
+        route.signing_keys = keys.remove(&route.id).unwrap_or_default();
+    }
+    Ok(())
 }
 
 async fn remove(connection: impl PgExecutor<'_>, app: AppId, id: RouteId) -> Result<(), StoreError> {
@@ -261,14 +339,18 @@ async fn insert(
 ) -> Result<Route, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        r#"INSERT INTO routes (id, app_id, script_id, methods, pattern) VALUES ($1, $2, $3, $4, $5)
-        RETURNING id, methods, pattern, $6 AS "script!", created_at"#,
+        r#"INSERT INTO routes (id, app_id, script_id, methods, pattern, access, rate_limit, client_rate_limit)
+        VALUES ($1, $2, $3, $4, $5, $7, $8, $9)
+        RETURNING id, methods, pattern, $6 AS "script!", access, rate_limit, client_rate_limit, created_at"#,
         RouteId::generate().as_uuid(),
         app.as_uuid(),
         script,
         &method_names(route.methods),
         route.pattern.to_string(),
         route.script.as_str(),
+        route.access.unwrap_or_default().as_str(),
+        route.rate_limit.apply(None).map(|rate| rate.to_string()),
+        route.client_rate_limit.apply(None).map(|rate| rate.to_string()),
     );
     row.fetch_one(connection).await?.try_into()
 }
@@ -281,18 +363,32 @@ async fn update(
 ) -> Result<Route, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        r#"UPDATE routes SET script_id = $2, pattern = $3 WHERE id = $1
-        RETURNING id, methods, pattern, $4 AS "script!", created_at"#,
+        r#"UPDATE routes SET script_id = $2, pattern = $3,
+            access = coalesce($5, access),
+            rate_limit = CASE WHEN $6 THEN rate_limit ELSE $7 END,
+            client_rate_limit = CASE WHEN $8 THEN client_rate_limit ELSE $9 END
+        WHERE id = $1
+        RETURNING id, methods, pattern, $4 AS "script!", access, rate_limit, client_rate_limit, created_at"#,
         id,
         script,
         route.pattern.to_string(),
         route.script.as_str(),
+        route.access.map(RouteAccess::as_str),
+        route.rate_limit.is_keep(),
+        route.rate_limit.apply(None).map(|rate| rate.to_string()),
+        route.client_rate_limit.is_keep(),
+        route.client_rate_limit.apply(None).map(|rate| rate.to_string()),
     );
     row.fetch_one(connection).await?.try_into()
 }
 
 pub(crate) fn methods(names: &[String]) -> Result<MethodSet, StoreError> {
     names.iter().map(|name| parse::<picloud_core::Method>(name)).collect()
+}
+
+/// A rate limit that was stored.
+pub(crate) fn rate(text: Option<&str>) -> Result<Option<RateLimit>, StoreError> {
+    text.map(parse).transpose()
 }
 
 fn method_names(methods: MethodSet) -> Vec<String> {
@@ -304,6 +400,9 @@ struct Row {
     methods: Vec<String>,
     pattern: String,
     script: String,
+    access: String,
+    rate_limit: Option<String>,
+    client_rate_limit: Option<String>,
     created_at: OffsetDateTime,
 }
 
@@ -316,9 +415,12 @@ impl TryFrom<Row> for Route {
             methods: methods(&row.methods)?,
             pattern: parse(&row.pattern)?,
             script: parse(&row.script)?,
-            // The columns' constraints allow no other value yet.
+            // The column's constraint allows no other value yet.
             mode: RouteMode::Sync,
-            access: RouteAccess::Public,
+            access: parse(&row.access)?,
+            rate_limit: rate(row.rate_limit.as_deref())?,
+            client_rate_limit: rate(row.client_rate_limit.as_deref())?,
+            signing_keys: Vec::new(),
             created_at: row.created_at,
         })
     }

@@ -163,7 +163,7 @@ impl Store {
         );
         let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
         if row.stale {
-            self.touch_token(row.token_id).await?;
+            self.touch_token(TokenId::from_uuid(row.token_id)).await?;
         }
         let principal = PrincipalRow {
             id: row.id,
@@ -215,12 +215,12 @@ impl Store {
         }
     }
 
-    async fn touch_token(&self, id: uuid::Uuid) -> Result<(), StoreError> {
+    pub(crate) async fn touch_token(&self, id: TokenId) -> Result<(), StoreError> {
         // The condition again, since many requests may have found the same stale row.
         let touched = sqlx::query!(
             "UPDATE tokens SET last_used_at = now()
             WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",
-            id,
+            id.as_uuid(),
         );
         touched.execute(&self.pool).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Deploying many scripts at once, with the routes to them and the limits of their app.
+//! Deploying many scripts at once, with the routes to them and the settings of their app.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use picloud_core::{App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
+use picloud_core::{AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
 use picloud_store::{
     AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
     StoreError,
@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     access::{Caller, TargetApp},
     api::{
+        endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::{RouteRequest, RouteView},
         scripts::{ScriptUrls, ScriptView, not_found},
@@ -53,6 +54,9 @@ pub(crate) struct Bundle {
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
     limits: Option<Object<LimitsPatch>>,
+    /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
+    #[schema(value_type = Option<EndpointAccessChange>)]
+    access: Option<Object<AccessPatch>>,
 }
 
 /// What to do where there is no such app.
@@ -160,11 +164,15 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
+    if bundle.access.is_some() {
+        caller.may(Capability::AppManageSettings(destination.app().id))?;
+    }
     let contents = Contents {
         scripts: bundle.scripts,
         routes: bundle.routes.map(|routes| routes.into_iter().map(|Object(route)| route.into()).collect()),
         limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
+        access: bundle.access.map(|Object(access)| access),
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -206,6 +214,7 @@ struct Contents {
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
     others: OtherScripts,
+    access: Option<AccessPatch>,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -256,11 +265,10 @@ async fn deploy_to(
         limits,
         others: contents.others,
         admin: caller.first_member(),
+        access: contents.access.as_ref(),
     };
-    let turn = match contents.limits {
-        Some(_) => Some(context.limits_turn.lock().await),
-        None => None,
-    };
+    let has_settings = contents.limits.is_some() || contents.access.is_some();
+    let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
     let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
     let put = match put {

@@ -1,15 +1,17 @@
 //! Routes: which script answers for which paths and methods.
 
 use axum::{Json, extract::State, http::StatusCode};
-use picloud_core::{AppName, Method, MethodSet, RouteId, RoutePattern, ScriptName};
-use picloud_store::{NewRoute, PutRoute, Route, StoreError};
+use picloud_core::{
+    AppName, Change, Method, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, ScriptName,
+};
+use picloud_store::{NewRoute, PutRoute, Route, RoutePatch, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::{
     access::TargetApp,
-    api::scripts::not_found,
+    api::{endpoint_access::Rate, scripts::not_found, signing_keys::SigningKeyView},
     context::Context,
     error::ApiError,
     extract::{JsonBody, PathNames},
@@ -35,6 +37,38 @@ pub(crate) struct RouteRequest {
     /// How its invocations run.
     #[serde(default)]
     mode: RunMode,
+    /// Who may call it: `public` for anyone, `token` for holders of a token that may invoke scripts of the app, `hmac` for
+    /// those who sign with a key of the route. Left out, it stays what the replaced route had, else it is `public`.
+    #[schema(value_type = Option<String>, example = "token")]
+    access: Option<RouteAccess>,
+    /// How many requests all clients together may make. Left out, it stays; `null` takes it away.
+    #[schema(value_type = Option<Rate>)]
+    #[serde(default)]
+    rate_limit: Change<RateLimit>,
+    /// How many requests each client may make, in place of what the app sets. Left out, it stays; `null` takes it away.
+    #[schema(value_type = Option<Rate>)]
+    #[serde(default)]
+    client_rate_limit: Change<RateLimit>,
+}
+
+/// A change of a route: what is named is replaced.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteChange {
+    /// The script that answers.
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// Who may call it: `public`, `token` or `hmac`.
+    #[schema(value_type = Option<String>, example = "token")]
+    access: Option<RouteAccess>,
+    /// How many requests all clients together may make; `null` takes it away.
+    #[schema(value_type = Option<Rate>)]
+    #[serde(default)]
+    rate_limit: Change<RateLimit>,
+    /// How many requests each client may make, in place of what the app sets; `null` takes it away.
+    #[schema(value_type = Option<Rate>)]
+    #[serde(default)]
+    client_rate_limit: Change<RateLimit>,
 }
 
 /// How a route's invocations run.
@@ -61,8 +95,15 @@ pub(crate) struct RouteView {
     script: ScriptName,
     /// `sync`.
     mode: &'static str,
-    /// Who may call it: `public`.
+    /// Who may call it: `public`, `token` or `hmac`.
     access: &'static str,
+    /// How many requests all clients together may make.
+    rate_limit: Option<Rate>,
+    /// How many requests each client may make, in place of what the app sets.
+    client_rate_limit: Option<Rate>,
+    /// The keys that are good for a signature now, the newest first; of a route with `hmac` only. Without any, no request
+    /// gets in.
+    signing_keys: Vec<SigningKeyView>,
     /// Where it answers; parameters stand for themselves.
     url: String,
     /// When it was made.
@@ -81,6 +122,9 @@ impl RouteView {
             script: route.script,
             mode: route.mode.as_str(),
             access: route.access.as_str(),
+            rate_limit: route.rate_limit.map(Rate::from),
+            client_rate_limit: route.client_rate_limit.map(Rate::from),
+            signing_keys: route.signing_keys.into_iter().map(SigningKeyView::from).collect(),
             created_at: route.created_at,
         }
     }
@@ -88,8 +132,9 @@ impl RouteView {
 
 impl From<RouteRequest> for NewRoute {
     fn from(request: RouteRequest) -> Self {
-        match request.mode {
-            RunMode::Sync => Self { methods: request.methods, pattern: request.path, script: request.script },
+        let RouteRequest { methods, path, script, mode, access, rate_limit, client_rate_limit } = request;
+        match mode {
+            RunMode::Sync => Self { methods, pattern: path, script, access, rate_limit, client_rate_limit },
         }
     }
 }
@@ -144,6 +189,26 @@ pub(crate) async fn create_route(
         PutRoute::Replaced(route) => (StatusCode::OK, route),
     };
     Ok((status, Json(RouteView::of(&context, &app.name, route))))
+}
+
+/// Changes which script answers, who may call, and how often.
+#[utoipa::path(patch, path = "/api/v1/apps/{app}/routes/{id}", tag = "routes", request_body = RouteChange,
+    responses((status = 200, description = "The route as it is now", body = RouteView)))]
+pub(crate) async fn change_route(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, RouteId)>,
+    JsonBody(change): JsonBody<RouteChange>,
+) -> Result<Json<RouteView>, ApiError> {
+    let RouteChange { script, access, rate_limit, client_rate_limit } = change;
+    let patch = RoutePatch { script, access, rate_limit, client_rate_limit };
+    let changed = context.store.patch_route(app.id, id, &patch).await;
+    let route = changed.map_err(|error| match (error, &patch.script) {
+        (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),
+        (other, _) => from_store(other),
+    })?;
+    context.app_changed(app.id).await;
+    Ok(Json(RouteView::of(&context, &app.name, route)))
 }
 
 /// Removes a route.

@@ -8,7 +8,12 @@ use picloud_core::{
 };
 use picloud_store::{AppDirectory, Store};
 
-use crate::{history::Sampler, host::AppHost, quota::KvUsage};
+use crate::{
+    gate::{AppGate, Buckets, RouteGate},
+    history::Sampler,
+    host::AppHost,
+    quota::KvUsage,
+};
 
 /// An app with all that leads to its scripts. It never changes; a changed app gets a new entry.
 pub(crate) struct AppEntry {
@@ -20,6 +25,8 @@ pub(crate) struct AppEntry {
     /// What the app's invocations may ask of the platform.
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) state: Arc<AppState>,
+    /// What holds for all its endpoints, if anything does.
+    pub(crate) gate: Option<Box<AppGate>>,
     routes: RouteTable<Target>,
 }
 
@@ -35,10 +42,11 @@ pub(crate) struct ScriptEntry {
 }
 
 /// What is known of an app beyond its present form.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AppState {
     pub(crate) kv: KvUsage,
     pub(crate) sampler: Sampler,
+    pub(crate) buckets: Buckets,
 }
 
 /// What a route leads to.
@@ -47,6 +55,8 @@ pub(crate) struct Target {
     pub(crate) script: Arc<ScriptEntry>,
     /// Whether HEAD is routed for its own sake; else it runs as GET.
     pub(crate) sees_head: bool,
+    /// What the route asks of a request, if anything.
+    pub(crate) gate: Option<Arc<RouteGate>>,
 }
 
 impl ScriptEntry {
@@ -74,20 +84,24 @@ impl AppEntry {
             })
             .collect();
         let scripts = Arc::new(scripts);
+        let state = state.unwrap_or_default();
+        state.buckets.keep(|id| app.routes.iter().any(|route| route.id == id));
+        let gate_of = |route| RouteGate::of(app.id, &app.access, route, &state);
         let mut routes = RouteTable::default();
         let mut unrouted = Arc::clone(&scripts);
-        for route in app.routes {
+        for route in &app.routes {
             let Some(script) = scripts.get(&route.script) else { continue };
             Arc::make_mut(&mut unrouted).remove(&route.script);
             let sees_head = route.methods.contains(Method::Head);
-            let target = Target { script: Arc::clone(script), sees_head };
+            let target = Target { script: Arc::clone(script), sees_head, gate: gate_of(Some(route)) };
             routes.insert(&route.pattern, route.methods, target);
         }
         // A script without routes answers at its name. HEAD is left to GET: a script that was not asked about
         // methods does not expect it.
         let any: MethodSet = Method::ALL.into_iter().filter(|method| *method != Method::Head).collect();
+        let gate = gate_of(None);
         for (name, script) in &*unrouted {
-            let target = Target { script: Arc::clone(script), sees_head: false };
+            let target = Target { script: Arc::clone(script), sees_head: false, gate: gate.clone() };
             routes.insert(&RoutePattern::literal(name.as_str()), any, target);
         }
         Self {
@@ -97,9 +111,8 @@ impl AppEntry {
             limits: ceiling.clamp(&app.limits),
             host: Arc::new(AppHost::new(app.id, store.clone(), Arc::clone(&scripts))),
             scripts,
-            state: state.unwrap_or_else(|| {
-                Arc::new(AppState { kv: KvUsage::default(), sampler: Sampler::default() })
-            }),
+            state,
+            gate: AppGate::of(app.access),
             routes,
         }
     }

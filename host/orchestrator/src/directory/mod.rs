@@ -10,7 +10,7 @@ use picloud_core::{AppId, AppName, DomainName, SandboxCeiling};
 use picloud_store::{AppDirectory, Store, StoreError};
 use tokio::sync::{Mutex, Notify};
 
-pub(crate) use entry::{AppEntry, AppState, ScriptEntry, Scripts};
+pub(crate) use entry::{AppEntry, AppState, ScriptEntry, Scripts, Target};
 pub(crate) use feed::follow;
 
 /// All apps. Readers take a snapshot; a change makes a new one, in which the entries of other apps are shared.

@@ -12,7 +12,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{
     Method as HttpMethod, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, HeaderValue},
+    header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue},
     request::Parts,
     uri::Authority,
 };
@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use picloud_core::{
     Answer, ErrorCode, Event, EventKind, ExecutionId, Fault, HttpRequest, Method, MethodSet, Outcome,
-    RequestId, RouteMatch,
+    RequestId, RouteAccess, RouteMatch, Usage,
 };
 use picloud_edge::{
     BodyTimes, Client, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run,
@@ -30,11 +30,13 @@ use picloud_edge::{
 use crate::{
     Addressing, OrchestratorConfig,
     admission::{Admission, Permit, Refusal},
-    directory::{AppEntry, Directory, ScriptEntry},
+    directory::{AppEntry, Directory, Target},
+    gate::{Claimed, CorsPolicy, Entered, Keeper, can_show_token, is_preflight},
     history::{History, Run},
     metrics::Metrics,
     runner::{Job, Runner},
 };
+use address::Addressed;
 use body::BodyMemory;
 use path::Path;
 use response::Origin;
@@ -49,6 +51,7 @@ pub(crate) struct Ingress {
     pub(crate) runner: Runner,
     pub(crate) history: Arc<History>,
     pub(crate) metrics: Arc<Metrics>,
+    keeper: Keeper,
     addressing: Addressing,
     trusted_proxies: Vec<IpNet>,
     body_times: BodyTimes,
@@ -59,6 +62,7 @@ impl Ingress {
     pub(crate) fn new(
         config: &OrchestratorConfig,
         directory: Arc<Directory>,
+        keeper: Keeper,
         runner: Runner,
         history: Arc<History>,
         metrics: Arc<Metrics>,
@@ -69,6 +73,7 @@ impl Ingress {
             runner,
             history,
             metrics,
+            keeper,
             addressing: config.addressing.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             body_times: config.body,
@@ -82,12 +87,14 @@ impl Ingress {
         let id = RequestId::generate();
         let authority = authority(&request);
         let (parts, body) = request.into_parts();
-        let answer = match authority {
-            Ok(authority) => self.answer(id, peer, authority.as_ref(), &parts, body).await,
-            Err(problem) => Err(problem),
+        let answer = match &authority {
+            Ok(authority) => {
+                let asked = Asked { id, peer, authority: authority.as_ref(), parts: &parts };
+                self.answer(&asked, body).await
+            }
+            Err(problem) => Err(problem.clone()),
         };
-        let mut response = answer
-            .unwrap_or_else(|problem| problem.request_id(id).instance(parts.uri.path()).into_response());
+        let mut response = answer.unwrap_or_else(|problem| refusal(problem, id, &parts));
         response.headers_mut().insert(PICLOUD_REQUEST_ID, request_id_value(id));
         if parts.method == HttpMethod::HEAD {
             without_body(&mut response);
@@ -97,22 +104,46 @@ impl Ingress {
         response
     }
 
-    async fn answer(
-        &self,
-        id: RequestId,
-        peer: IpAddr,
-        authority: Option<&Authority>,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<Answered, Problem> {
+    async fn answer(&self, asked: &Asked<'_>, body: Incoming) -> Result<Answered, Problem> {
+        let parts = asked.parts;
         if parts.method == HttpMethod::OPTIONS && parts.uri.path() == "*" {
             return Ok(options(MethodSet::ANY));
         }
         let method = routable(&parts.method)?;
-        let addressed = address::resolve(&self.addressing, &self.directory, authority, &parts.uri)?;
+        let addressed = address::resolve(&self.addressing, &self.directory, asked.authority, &parts.uri)?;
+        let answer = self.answer_at(asked, method, &addressed, body).await;
+        let Some(cors) = addressed.app.gate.as_ref().and_then(|gate| gate.cors.as_ref()) else {
+            return answer;
+        };
+        // Refusals as well: a page that may read answers may read why there is none.
+        let mut response = answer.unwrap_or_else(|problem| refusal(problem, asked.id, parts));
+        let is_preflight = is_preflight(&parts.method, &parts.headers);
+        cors.apply(&parts.headers, response.headers_mut(), is_preflight);
+        Ok(response)
+    }
+
+    /// Answers a request to an app.
+    async fn answer_at(
+        &self,
+        asked: &Asked<'_>,
+        method: Method,
+        addressed: &Addressed<'_>,
+        body: Incoming,
+    ) -> Result<Answered, Problem> {
+        let (parts, app) = (asked.parts, &addressed.app);
+        let client = Client::of(asked.peer, &parts.headers, &self.trusted_proxies);
+        if let Some(gate) = &app.gate {
+            gate.check_address(client.ip).inspect_err(|_| self.keeper.address_denied())?;
+        }
         let path = Path::parse(addressed.path)?;
         let segments: Vec<&str> = path.segments.iter().map(|segment| &**segment).collect();
-        let (target, params) = match addressed.app.find(method, &segments) {
+        if method == Method::Options
+            && let Some(cors) = app.gate.as_ref().and_then(|gate| gate.cors.as_ref())
+            && is_preflight(&parts.method, &parts.headers)
+        {
+            return preflight(app, cors, &segments, parts);
+        }
+        let (target, params) = match app.find(method, &segments) {
             RouteMatch::Found { target, params } => (target, params),
             RouteMatch::MethodNotAllowed { allowed } if method == Method::Options => {
                 return Ok(options(allowed));
@@ -122,34 +153,51 @@ impl Ingress {
             }
             RouteMatch::NotFound => return Err(Problem::new(ErrorCode::RouteNotFound)),
         };
-        let limit = addressed.app.limits.request_body_bytes;
+        let gate = target.gate.as_deref();
+        if let Some(gate) = gate.filter(|gate| gate.access != RouteAccess::Public)
+            && is_preflight(&parts.method, &parts.headers)
+        {
+            // A browser sends no credentials with it, and the script must not run without them.
+            return Ok(options(gate.methods));
+        }
+        let entered = if gate.is_none() && !can_show_token(&parts.headers) {
+            Entered::default()
+        } else {
+            // Boxed, since most requests ask nobody.
+            Box::pin(self.keeper.enter(app.id, gate, client.ip, &parts.headers)).await?
+        };
+        let limit = app.limits.request_body_bytes;
         let body = self.body_memory.read(&parts.headers, body, limit, self.body_times).await?;
-        let client = Client::of(peer, &parts.headers, &self.trusted_proxies);
+        let claimed = self.keeper.check_body(gate, &parts.headers, &body.bytes)?;
         let method = if method == Method::Head && !target.sees_head { Method::Get } else { method };
         let event = || {
             Event::Http(HttpRequest {
-                id,
+                id: asked.id,
                 method: method.as_str().to_owned(),
                 path: path.text(),
                 query: parts.uri.query().unwrap_or_default().to_owned(),
                 params: params.clone(),
-                headers: headers::block(&parts.headers, authority, client.is_proxied),
+                headers: headers::block(&parts.headers, asked.authority, client.is_proxied),
                 body: body.bytes.clone(),
                 ip: client.ip,
             })
         };
-        self.run(id, &addressed.app, &target.script, event, addressed.origin).await
+        let admitted = Admitted { id: asked.id, app, target, origin: addressed.origin, entered };
+        self.run(admitted, event, claimed).await
     }
 
     async fn run(
         &self,
-        id: RequestId,
-        app: &AppEntry,
-        script: &ScriptEntry,
+        admitted: Admitted<'_>,
         event: impl Fn() -> Event,
-        origin: Origin,
+        claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
+        let Admitted { id, app, target, origin, entered } = admitted;
+        let script = &*target.script;
         let _permit = self.admit(app).await.map_err(|refusal| Problem::new(refusal.code()))?;
+        if let Some(claimed) = claimed {
+            claimed.keep();
+        }
         // A request is one execution, and is found in the history by either id.
         let execution = ExecutionId::from_uuid(id.as_uuid());
         let run = Run { id: execution, request_id: id, app, script, kind: EventKind::Http };
@@ -159,11 +207,18 @@ impl Ingress {
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
         let ran = self.runner.run(Job { app, script, execution }, event, accept).await;
-        let (answered, outcome) = match ran.outcome {
+        let (mut answered, outcome) = match ran.outcome {
             Ok(response) => (Ok(response), Outcome::Succeeded),
-            Err(fault) => (Err(of_run(&fault)), Outcome::Failed(fault)),
+            Err(fault) => (Err(told(&fault, &ran.usage, app, entered.may_read_logs)), Outcome::Failed(fault)),
         };
         let status = answered.as_ref().map_or_else(Problem::http_status, Response::status);
+        if entered.may_read_logs {
+            let fuel = HeaderValue::from(ran.usage.fuel);
+            answered = with_header(answered, PICLOUD_FUEL_USED, fuel);
+        }
+        if let (Some(rates), Ok(response)) = (entered.rates, &mut answered) {
+            rates.add_to(response.headers_mut());
+        }
         begun.finish(outcome, Some(status.as_u16()), ran.usage, ran.logs);
         answered
     }
@@ -176,6 +231,26 @@ impl Ingress {
         }
         permit
     }
+}
+
+/// The fuel that a run used, for those who may read the app's logs.
+const PICLOUD_FUEL_USED: HeaderName = HeaderName::from_static("picloud-fuel-used");
+
+/// What is known of a request from its head.
+struct Asked<'a> {
+    id: RequestId,
+    peer: IpAddr,
+    authority: Option<&'a Authority>,
+    parts: &'a Parts,
+}
+
+/// A request that runs as soon as it has a slot.
+struct Admitted<'a> {
+    id: RequestId,
+    app: &'a AppEntry,
+    target: &'a Target,
+    origin: Origin,
+    entered: Entered,
 }
 
 /// Counts a request whose client went away: its future is dropped before there is an answer.
@@ -192,10 +267,53 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// A failed run as the public sees it: its code, and general words. What the script said is for those who may
-/// read its logs.
-fn of_run(fault: &Fault) -> Problem {
-    Problem::new(fault.code).status(status_of_run(fault.code))
+fn refusal(problem: Problem, id: RequestId, parts: &Parts) -> Answered {
+    problem.request_id(id).instance(parts.uri.path()).into_response()
+}
+
+/// A failed run as its caller sees it. The public sees its code and general words. What the script said is for those who
+/// may read its logs, and for everybody while the app is in development.
+fn told(fault: &Fault, usage: &Usage, app: &AppEntry, may_read_logs: bool) -> Problem {
+    let problem = Problem::new(fault.code).status(status_of_run(fault.code));
+    if !may_read_logs && !app.gate.as_ref().is_some_and(|gate| gate.is_in_development()) {
+        return problem;
+    }
+    let problem = problem.detail(fault.message.clone()).with("fuel_used", usage.fuel);
+    let Some(position) = &fault.position else { return problem };
+    problem
+        .with("script", &position.script)
+        .with("line", position.line)
+        .with("column", position.column)
+        .with("source_line", &position.source_line)
+}
+
+fn with_header(
+    answer: Result<Answered, Problem>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Result<Answered, Problem> {
+    match answer {
+        Ok(mut response) => {
+            response.headers_mut().insert(name, value);
+            Ok(response)
+        }
+        Err(problem) => Err(problem.header(name, value)),
+    }
+}
+
+/// The answer to a preflight where the app says which pages may read its answers: no script runs for it, and no token
+/// is asked for. A path that leads nowhere is told as it would be to the request itself.
+fn preflight(
+    app: &AppEntry,
+    cors: &CorsPolicy,
+    segments: &[&str],
+    parts: &Parts,
+) -> Result<Answered, Problem> {
+    let method = CorsPolicy::asked_method(&parts.headers).unwrap_or(Method::Options);
+    match app.find(method, segments) {
+        RouteMatch::NotFound => Err(Problem::new(ErrorCode::RouteNotFound)),
+        RouteMatch::Found { .. } | RouteMatch::MethodNotAllowed { .. } => Ok(cors.preflight(&parts.headers)),
+    }
 }
 
 fn routable(method: &HttpMethod) -> Result<Method, Problem> {

@@ -6,12 +6,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics")]
 
+mod access;
 mod addressing;
 mod client;
+mod cors;
 mod data;
 mod http2;
 mod load;
 mod platform;
+mod rates;
 mod requests;
 mod responses;
 mod scripts;
+mod signatures;

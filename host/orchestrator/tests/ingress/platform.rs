@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use picloud_core::{
-    AppId, AppName, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _, RoutePattern, ScriptName,
-    ScriptSources,
+    AccessPatch, AppId, AppName, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _, PrincipalName,
+    RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId,
 };
 use picloud_edge::Served;
 use picloud_orchestrator::{Addressing, Orchestrator, OrchestratorConfig, SandboxMode};
-use picloud_store::{NewRoute, NewVersion, Store, VersionCondition, testing::TestDatabase};
+use picloud_store::{
+    ExecutionFilter, NewOwner, NewRoute, NewToken, NewVersion, PageSize, PutRoute, Store, TokenHash,
+    VersionCondition, testing::TestDatabase,
+};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
@@ -97,10 +100,63 @@ impl Platform {
 
     /// Routes a path of the app to a script.
     pub(crate) async fn route(&self, methods: MethodSet, path: &str, script: &str) {
+        self.guarded_route(methods, path, script, |_| {}).await;
+    }
+
+    /// Routes a path of the app to a script, and says who may call it.
+    pub(crate) async fn guarded_route(
+        &self,
+        methods: MethodSet,
+        path: &str,
+        script: &str,
+        guard: impl FnOnce(&mut NewRoute),
+    ) -> RouteId {
         let pattern: RoutePattern = path.parse().unwrap();
-        let script = ScriptName::new(script).unwrap();
-        self.store.put_route(self.demo, &NewRoute { methods, pattern, script }).await.unwrap();
+        let mut route = NewRoute::new(methods, pattern, ScriptName::new(script).unwrap());
+        guard(&mut route);
+        let put = self.store.put_route(self.demo, &route).await.unwrap();
         self.node.app_changed(self.demo).await;
+        match put {
+            PutRoute::Created(route) | PutRoute::Replaced(route) => route.id,
+        }
+    }
+
+    /// Sets who may call the app.
+    pub(crate) async fn access(&self, settings: serde_json::Value) {
+        let patch: AccessPatch = serde_json::from_value(settings).unwrap();
+        self.store.patch_access(self.demo, &patch).await.unwrap();
+        self.node.app_changed(self.demo).await;
+    }
+
+    /// A token of the owner.
+    pub(crate) async fn token(&self, change: impl FnOnce(&mut NewToken)) -> (String, TokenId) {
+        let token = |name: &str, secret: &str| NewToken {
+            name: name.into(),
+            hash: TokenHash::of(secret),
+            scopes: Scope::ALL.to_vec(),
+            app: None,
+            expires_at: None,
+        };
+        let owner = NewOwner { name: PrincipalName::new("owner").unwrap(), token: token("first", "first") };
+        self.store.create_first_owner(&owner).await.unwrap();
+        let owner = self.store.first_owner().await.unwrap().unwrap().id;
+        let secret = format!("pcl_{}", TokenId::generate().as_uuid().simple());
+        let mut new = token("test", &secret);
+        change(&mut new);
+        (secret, self.store.create_token(owner, &new).await.unwrap().id)
+    }
+
+    /// A request without a body to the app `demo`, with more headers.
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.raw(request(method, path, headers)).await
+    }
+
+    /// How many executions the history has once it is written.
+    pub(crate) async fn executions(self) -> usize {
+        let demo = self.demo;
+        let (store, _) = self.finish().await;
+        let size = PageSize::new(200).unwrap();
+        store.executions(demo, &ExecutionFilter::default(), None, size).await.unwrap().items.len()
     }
 
     /// Stops accepting.
@@ -115,6 +171,15 @@ impl Platform {
         soon(self.node.shutdown()).await;
         (self.store, served)
     }
+}
+
+/// A request without a body to the app `demo`.
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: demo.localhost\r\n");
+    for (name, value) in headers {
+        request.extend([*name, ": ", *value, "\r\n"]);
+    }
+    request + "\r\n"
 }
 
 /// A POST request to the app `demo`.

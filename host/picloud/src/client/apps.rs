@@ -1,13 +1,14 @@
 //! `picloud app`: apps and their limits.
 
 use clap::{Args, Subcommand};
-use picloud_core::{AppName, LimitField, LimitsPatch};
+use picloud_core::{AccessSettings, AppName, LimitField, LimitsPatch};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::{
     CommonArgs,
+    access::warn_of_development,
     api::{Api, Payload},
     app_name, app_path,
     error::ClientError,
@@ -123,7 +124,12 @@ fn show(args: &NamedArgs) -> Result<(), ClientError> {
     }
     let app: App = api.read(&answer)?;
     terminal::line(format_args!("{} at {}, made {}", app.name, app.url, short_time(&app.created_at)))?;
-    print_limits(&app.limits)
+    print_limits(&app.limits)?;
+    let access: AccessSettings = api.read(&api.get(&app_path(&args.name, "/access"))?)?;
+    if access.development {
+        warn_of_development();
+    }
+    Ok(())
 }
 
 fn delete(args: &DeleteArgs) -> Result<(), ClientError> {

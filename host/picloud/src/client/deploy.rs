@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AppName, LimitsPatch, ScriptName};
+use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -40,9 +40,12 @@ folders of yours. It may have:
   path = \"/users/:id\"
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"
+  access = \"token\"              # public, if it is new and says nothing
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
+  [access]                      # who may call, see `picloud access set --help`
+  client_rate_limit = \"100/min\"
 
 Examples:
   picloud deploy hello.rhai --app demo
@@ -88,6 +91,8 @@ struct Bundle {
     routes: Option<Vec<BundleRoute>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsPatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<AccessPatch>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,7 +174,8 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
         None => script_name(&app_folder.below, &args.path)?,
     };
     let app = app(args, app_folder.manifest.name)?;
-    let bundle = Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None };
+    let bundle =
+        Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None, access: None };
     Ok(Deployment { app, bundle, extent: Extent::Part })
 }
 
@@ -185,14 +191,15 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
         ));
     }
     let app_folder = AppFolder::find(&args.path, Start::Named)?;
-    // Routes and limits belong to the whole: a subfolder brings its scripts only.
+    // Routes and settings belong to the whole: a subfolder brings its scripts only.
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
+    let access = project.manifest.access.filter(|_| is_whole);
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits },
+        bundle: Bundle { scripts: project.scripts, routes, limits, access },
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
 }

@@ -3,6 +3,7 @@
 //! What people read goes to standard output as text or a table, and errors go to standard error. With `--json`
 //! both are JSON, the server's own where it is the server that speaks. No command keeps state but `login`.
 
+mod access;
 mod api;
 mod apps;
 mod audit;
@@ -123,9 +124,12 @@ pub(crate) enum ClientCommand {
     Versions(scripts::VersionsArgs),
     /// Make an earlier version of a script the active one
     Rollback(scripts::RollbackArgs),
-    /// List, add and remove routes: which script answers for which paths
+    /// List, add and remove routes: which script answers for which paths, and for whom
     #[command(subcommand)]
     Route(routes::RouteCommand),
+    /// Show and set who may call an app's endpoints: origins, addresses, rates
+    #[command(subcommand)]
+    Access(Box<access::AccessCommand>),
     /// List, add and remove the host names of an app
     #[command(subcommand)]
     Domain(domains::DomainCommand),
@@ -166,6 +170,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Versions(args) => scripts::versions(&args),
         ClientCommand::Rollback(args) => scripts::rollback(&args),
         ClientCommand::Route(command) => routes::run(command),
+        ClientCommand::Access(command) => access::run(*command),
         ClientCommand::Domain(command) => domains::run(command),
         ClientCommand::Principal(command) => principals::run(command),
         ClientCommand::Member(command) => members::run(command),

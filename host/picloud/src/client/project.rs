@@ -7,11 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use picloud_core::{AppName, LimitsPatch, Method, RoutePattern, ScriptName, wording::reworded};
+use picloud_core::{
+    AccessPatch, AppName, Change, LimitsPatch, Method, RateLimit, RouteAccess, RoutePattern, ScriptName,
+    wording::reworded,
+};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    access,
     error::ClientError,
     files::{Links, file_error, read_text},
     limits,
@@ -41,6 +45,9 @@ pub(super) struct Manifest {
     /// Its limits; those that are left out stay as they are.
     #[serde(default, deserialize_with = "limits::of_manifest")]
     pub(super) limits: Option<LimitsPatch>,
+    /// Who may call its endpoints; what is left out stays as it is.
+    #[serde(default, deserialize_with = "access::of_manifest")]
+    pub(super) access: Option<AccessPatch>,
 }
 
 /// `[[routes]]` of `picloud.toml`.
@@ -52,6 +59,11 @@ pub(super) struct ManifestRoute {
     method: Option<String>,
     #[serde(default)]
     methods: Vec<String>,
+    access: Option<RouteAccess>,
+    #[serde(default, deserialize_with = "access::rate_of_manifest")]
+    rate_limit: Change<RateLimit>,
+    #[serde(default, deserialize_with = "access::rate_of_manifest")]
+    client_rate_limit: Change<RateLimit>,
 }
 
 /// A route as the API takes it.
@@ -61,6 +73,12 @@ pub(super) struct BundleRoute {
     pub(super) methods: Vec<&'static str>,
     pub(super) path: String,
     pub(super) script: ScriptName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access: Option<RouteAccess>,
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub(super) rate_limit: Change<RateLimit>,
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub(super) client_rate_limit: Change<RateLimit>,
 }
 
 /// The folder of an app: the one with its manifest, found from a place in it.
@@ -174,7 +192,14 @@ impl ManifestRoute {
         let names = self.method.iter().chain(&self.methods);
         let methods: Result<Vec<_>, _> = names.map(|name| name.to_uppercase().parse::<Method>()).collect();
         let methods = methods?.into_iter().map(Method::as_str).collect();
-        Ok(BundleRoute { methods, path: path.to_string(), script: self.script.clone() })
+        Ok(BundleRoute {
+            methods,
+            path: path.to_string(),
+            script: self.script.clone(),
+            access: self.access,
+            rate_limit: self.rate_limit,
+            client_rate_limit: self.client_rate_limit,
+        })
     }
 }
 
@@ -320,7 +345,8 @@ mod tests {
         let temp = folder(&[
             (
                 MANIFEST,
-                "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\n[limits]\n\
+                "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\naccess = 'token'\n\
+                 rate_limit = '9/min'\n[limits]\n\
                  memory_bytes = '8MiB'\nwall_ms = 2000\n",
             ),
             ("hello.rhai", "1"),
@@ -335,6 +361,10 @@ mod tests {
         assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
         let routes = project.routes().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
+        let sent = serde_json::to_value(&routes[0]).unwrap();
+        assert_eq!(sent["access"], "token");
+        assert_eq!(sent["rate_limit"], serde_json::json!({ "requests": 9, "seconds": 60 }));
+        assert_eq!(sent.get("client_rate_limit"), None, "what is left out stays as it is");
     }
 
     #[test]
@@ -395,6 +425,8 @@ mod tests {
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("must start with /"));
         let route = "[[routes]]\npath = '/x/{id}'\nscript = 'a'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("write :id"));
+        let route = "[[routes]]\npath = '/x'\nscript = 'a'\naccess = 'private'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are public, token and hmac"));
         let route = "[[routes]]\npath = '/x'\nscript = 'a'\nmethod = 'TRACE'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are GET"));
     }

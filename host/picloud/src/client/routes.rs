@@ -1,19 +1,23 @@
 //! `picloud route`: which script answers for which paths.
 
 use clap::{Args, Subcommand};
-use picloud_core::{Method, RoutePattern};
+use picloud_core::{Change, Method, RateLimit, RouteAccess, RoutePattern};
 use serde::Deserialize;
 use serde_json::json;
 use ureq::http;
 
 use super::{
     AppArgs, CommonArgs, WholeAppArgs,
+    access::{OrNone, rate},
     api::{Api, Payload, segment},
     error::ClientError,
     pages::Items,
     session::print_json,
 };
-use crate::terminal::{self, Table, printable};
+use crate::{
+    terminal::{self, Table, printable},
+    units,
+};
 
 /// What can be done with routes.
 #[derive(Debug, Subcommand)]
@@ -22,6 +26,8 @@ pub(crate) enum RouteCommand {
     List(WholeAppArgs),
     /// Add a route, or give the one of the same path and methods to another script
     Add(AddArgs),
+    /// Make a key for the callers of a route with `--access hmac` to sign with
+    Key(KeyArgs),
     /// Remove a route
     Remove(RemoveArgs),
 }
@@ -29,7 +35,7 @@ pub(crate) enum RouteCommand {
 /// `picloud route add`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files"
+    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min"
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
@@ -41,6 +47,35 @@ pub(crate) struct AddArgs {
     /// A method that it answers; may be given more than once [default: all]
     #[arg(long, short, value_name = "METHOD", value_parser = method)]
     method: Vec<Method>,
+    /// Who may call it: public, token (who may invoke scripts of the app) or hmac (who signs with a key of the route)
+    /// [default: as it is, else public]
+    #[arg(long, value_name = "ACCESS", value_parser = access)]
+    access: Option<RouteAccess>,
+    /// How many requests all clients together may make, such as 1000/min, or `none`
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate_limit: Option<OrNone<RateLimit>>,
+    /// How many requests each client may make, such as 100/min, or `none`
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    client_rate_limit: Option<OrNone<RateLimit>>,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud route key`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud route key /hook\n  picloud route key /hook --keep 0")]
+pub(crate) struct KeyArgs {
+    /// Its path, as `picloud route list` shows it
+    #[arg(value_name = "PATH", value_parser = pattern)]
+    path: RoutePattern,
+    /// One of its methods, where several routes have this path
+    #[arg(long, short, value_name = "METHOD", value_parser = method)]
+    method: Option<Method>,
+    /// How long the key before stays good: a time with s, min or h, at most 720h, or 0 [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    keep: Option<u64>,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -71,10 +106,30 @@ pub(super) struct Route {
     methods: Vec<String>,
     pub(super) path: String,
     pub(super) script: String,
+    access: RouteAccess,
+    rate_limit: Option<RateLimit>,
+    client_rate_limit: Option<RateLimit>,
+    signing_keys: Vec<Key>,
     url: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct Key {}
+
+#[derive(Debug, Deserialize)]
+struct NewKey {
+    key: String,
+}
+
 impl Route {
+    /// Who may call it, and how often where that is limited.
+    fn access(&self) -> String {
+        let of = |rate: Option<RateLimit>, of: &str| rate.map(|rate| format!("{rate}{of}"));
+        let limits = [of(self.rate_limit, ""), of(self.client_rate_limit, " a client")];
+        let parts = std::iter::once(self.access.to_string()).chain(limits.into_iter().flatten());
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
     /// Its methods, in short where it has all of them.
     pub(super) fn methods(&self) -> String {
         if self.methods.len() == Method::ALL.len() { "any".to_owned() } else { self.methods.join(",") }
@@ -86,6 +141,7 @@ pub(super) fn run(command: RouteCommand) -> Result<(), ClientError> {
     match command {
         RouteCommand::List(args) => list(&args),
         RouteCommand::Add(args) => add(&args),
+        RouteCommand::Key(args) => key(&args),
         RouteCommand::Remove(args) => remove(&args),
     }
 }
@@ -97,9 +153,10 @@ fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&items.json());
     }
-    let mut table = Table::new(&["METHODS", "PATH", "SCRIPT", "ADDRESS"]);
+    let mut table = Table::new(&["METHODS", "PATH", "SCRIPT", "ACCESS", "ADDRESS"]);
     for route in items.read::<Route>(&api)? {
-        table.row([route.methods(), route.path, route.script, route.url]);
+        let access = route.access();
+        table.row([route.methods(), route.path, route.script, access, route.url]);
     }
     table.print("no routes; a script that has none answers at its own name")?;
     Ok(())
@@ -111,6 +168,13 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
     let mut route = json!({ "path": args.path.to_string(), "script": args.script });
     if !args.method.is_empty() {
         route["methods"] = args.method.iter().map(|method| method.as_str()).collect();
+    }
+    if let Some(access) = args.access {
+        route["access"] = access.as_str().into();
+    }
+    for (name, rate) in [("rate_limit", args.rate_limit), ("client_rate_limit", args.client_rate_limit)] {
+        let Some(rate) = rate else { continue };
+        route[name] = json!(Change::from(rate));
     }
     let answer = api.call(http::Method::POST, &path, Payload::Json(&route))?;
     if args.common.json {
@@ -124,6 +188,29 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
         printable(&route.script),
         printable(&route.url)
     ))?;
+    if route.access == RouteAccess::Hmac && route.signing_keys.is_empty() {
+        terminal::note(format_args!("it has no key yet: `picloud route key {}` makes one", args.path));
+    }
+    Ok(())
+}
+
+/// Shows the key once: alone on standard output, so that it can be piped to where it is kept.
+fn key(args: &KeyArgs) -> Result<(), ClientError> {
+    let path = args.app.path("/routes")?;
+    let api = Api::connect(&args.common)?;
+    let route = find(&api, &args.app, &path, &args.path, args.method)?;
+    let mut new = json!({});
+    if let Some(keep) = args.keep {
+        new["keep_seconds"] = keep.into();
+    }
+    let keys = format!("{path}/{}/keys", segment(&route.id));
+    let answer = api.call(http::Method::POST, &keys, Payload::Json(&new))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let new: NewKey = api.read(&answer)?;
+    terminal::line(printable(&new.key))?;
+    terminal::note("this key is not shown again");
     Ok(())
 }
 
@@ -131,31 +218,41 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
 fn remove(args: &RemoveArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
     let api = Api::connect(&args.common)?;
-    let mut routes: Vec<Route> = Items::fetch_whole(&api, &path)?.read(&api)?;
-    let wanted = args.path.to_string();
-    let method = args.method.map(Method::as_str);
+    let route = find(&api, &args.app, &path, &args.path, args.method)?;
+    api.call(http::Method::DELETE, &format!("{path}/{}", segment(&route.id)), Payload::None)?;
+    terminal::note(format_args!("removed the route {} {}", route.methods(), args.path));
+    Ok(())
+}
+
+/// The only route of this path, and of this method if one is given.
+fn find(
+    api: &Api,
+    app: &AppArgs,
+    routes: &str,
+    path: &RoutePattern,
+    method: Option<Method>,
+) -> Result<Route, ClientError> {
+    let mut routes: Vec<Route> = Items::fetch_whole(api, routes)?.read(api)?;
+    let wanted = path.to_string();
+    let method = method.map(Method::as_str);
     routes.retain(|route| {
         route.path == wanted && method.is_none_or(|method| route.methods.iter().any(|m| m == method))
     });
-    let route = match routes.as_slice() {
-        [] => {
+    if routes.len() > 1 {
+        let methods: Vec<_> = routes.iter().map(Route::methods).collect();
+        return Err(ClientError::Input(format!(
+            "{wanted} has {} routes ({}); --method says which",
+            routes.len(),
+            methods.join("; ")
+        )));
+    }
+    routes.pop().map_or_else(
+        || {
             let method = method.map(|method| format!("{method} ")).unwrap_or_default();
-            let app = args.app.name()?;
-            return Err(ClientError::NotFound(format!("no route {method}{wanted} in app \"{app}\"")));
-        }
-        [only] => only,
-        several => {
-            let methods: Vec<_> = several.iter().map(Route::methods).collect();
-            return Err(ClientError::Input(format!(
-                "{wanted} has {} routes ({}); --method says which",
-                several.len(),
-                methods.join("; ")
-            )));
-        }
-    };
-    api.call(http::Method::DELETE, &format!("{path}/{}", segment(&route.id)), Payload::None)?;
-    terminal::note(format_args!("removed the route {} {wanted}", route.methods()));
-    Ok(())
+            Err(ClientError::NotFound(format!("no route {method}{wanted} in app \"{}\"", app.name()?)))
+        },
+        Ok,
+    )
 }
 
 fn new_pattern(text: &str) -> Result<RoutePattern, String> {
@@ -164,6 +261,17 @@ fn new_pattern(text: &str) -> Result<RoutePattern, String> {
 
 fn pattern(text: &str) -> Result<RoutePattern, String> {
     text.parse().map_err(|error: picloud_core::PatternError| error.to_string())
+}
+
+fn access(text: &str) -> Result<RouteAccess, String> {
+    text.parse().map_err(|error: picloud_core::AccessError| error.to_string())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let millis = units::parse_millis(text).filter(|millis| millis.is_multiple_of(1000));
+    millis
+        .map(|millis| millis / 1000)
+        .ok_or_else(|| format!("{text:?} is no time; allowed is one such as 30min, 24h or 0"))
 }
 
 fn method(text: &str) -> Result<Method, String> {

@@ -7,6 +7,7 @@ mod api;
 mod client;
 mod configuration;
 mod deploy;
+mod endpoint_access;
 mod examples;
 mod hostile_http;
 mod kv;

@@ -1,8 +1,8 @@
-//! Uploading many scripts, with the routes to them and the limits of their app, at once.
+//! Uploading many scripts, with the routes to them and the settings of their app, at once.
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId};
+use picloud_core::{AccessPatch, AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId};
 use sqlx::PgConnection;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     NewRoute, Route, Store, StoreError,
+    access::replace_access,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
     routes::replace_routes,
@@ -44,6 +45,8 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// Settings of who may call, to be replaced.
+    pub access: Option<&'a AccessPatch>,
     /// The first member of an app that is made with the bundle.
     pub admin: Option<PrincipalId>,
     /// What becomes of the app's other scripts.
@@ -94,6 +97,9 @@ impl Store {
             }
         };
         replace_limits(&mut transaction, app, &bundle.limits).await?;
+        if let Some(access) = bundle.access {
+            replace_access(&mut transaction, app, access).await?;
+        }
         let mut versions: BTreeMap<&ScriptName, ScriptVersionId> = BTreeMap::new();
         let mut kinds = Vec::with_capacity(bundle.scripts.len());
         for BundleVersion { version, bundled_imports } in bundle.scripts {

@@ -86,8 +86,7 @@ async fn everything_goes_with_its_app() {
     let app = store.create_app(&app_name("demo")).await.unwrap().id;
     upload(&store, app, "lib", "fn f() {}", &[]).await;
     upload(&store, app, "main", "import \"lib\" as l; l::f()", &["lib"]).await;
-    let route =
-        NewRoute { methods: MethodSet::ANY, pattern: "/a/:b".parse().unwrap(), script: script_name("main") };
+    let route = NewRoute::new(MethodSet::ANY, "/a/:b".parse().unwrap(), script_name("main"));
     store.put_route(app, &route).await.unwrap();
     store.create_domain(app, &DomainName::new("a.org").unwrap()).await.unwrap();
     let limits = LimitsPatch { fuel: Some(1), ..LimitsPatch::default() };
@@ -125,8 +124,7 @@ async fn the_directory_has_all_that_leads_to_a_script() {
     let other = store.create_app(&app_name("a-first")).await.unwrap().id;
     upload(&store, app, "hello", "1", &[]).await;
     let put = upload(&store, app, "hello", "2", &[]).await;
-    let route =
-        NewRoute { methods: MethodSet::ANY, pattern: "/x".parse().unwrap(), script: script_name("hello") };
+    let route = NewRoute::new(MethodSet::ANY, "/x".parse().unwrap(), script_name("hello"));
     store.put_route(app, &route).await.unwrap();
     store.create_domain(app, &DomainName::new("a.org").unwrap()).await.unwrap();
 

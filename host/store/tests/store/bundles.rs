@@ -19,10 +19,8 @@ async fn a_bundle_is_uploaded_whole_or_not_at_all() {
         version: version(&store, app, "main", "import \"lib\" as l;", &[]).await,
         bundled_imports: vec![script_name("lib")],
     };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
+    let route = |script: &str| {
+        NewRoute::new([Method::Get].into_iter().collect(), "/a".parse().unwrap(), script_name(script))
     };
     let whole = [library.clone(), main.clone()];
     let put = |scripts: &[BundleVersion], routes: Option<&[NewRoute]>| {
@@ -97,10 +95,8 @@ async fn an_app_and_limits_come_with_their_bundle_or_not_at_all() {
     let hello =
         BundleVersion { version: version(&store, id, "hello", "1", &[]).await, bundled_imports: Vec::new() };
     let limits = LimitsPatch { wall_ms: Some(2_000), ..LimitsPatch::default() };
-    let route = |script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: "/a".parse().unwrap(),
-        script: script_name(script),
+    let route = |script: &str| {
+        NewRoute::new([Method::Get].into_iter().collect(), "/a".parse().unwrap(), script_name(script))
     };
     let scripts = [hello];
     let target = BundleTarget::NewApp(id, &name);
@@ -131,10 +127,8 @@ async fn what_is_not_of_the_bundle_is_told_and_deleted_where_that_is_asked() {
         upload(&store, app, name, "1", &[]).await;
     }
     upload(&store, app, "old", "import \"old-lib\" as l;", &["old-lib"]).await;
-    let route = |path: &str, script: &str| NewRoute {
-        methods: [Method::Get].into_iter().collect(),
-        pattern: path.parse().unwrap(),
-        script: script_name(script),
+    let route = |path: &str, script: &str| {
+        NewRoute::new([Method::Get].into_iter().collect(), path.parse().unwrap(), script_name(script))
     };
     store.put_route(app, &route("/by-hand", "old")).await.unwrap();
     let keep =

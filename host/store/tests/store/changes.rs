@@ -26,8 +26,7 @@ async fn every_change_of_an_app_is_heard_of() {
     assert_eq!(changes.next().await, news);
     store.delete_domain(app, domain.id).await.unwrap();
     assert_eq!(changes.next().await, news);
-    let route =
-        NewRoute { methods: MethodSet::ANY, pattern: "/".parse().unwrap(), script: script_name("hello") };
+    let route = NewRoute::new(MethodSet::ANY, "/".parse().unwrap(), script_name("hello"));
     store.put_route(app, &route).await.unwrap();
     assert_eq!(changes.next().await, news);
     let route = store.routes(app).await.unwrap()[0].id;

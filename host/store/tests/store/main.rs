@@ -1,6 +1,7 @@
 //! The store against a real PostgreSQL: one throw-away cluster for the process, one database a test.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod access;
 mod apps;
 mod audit;
 mod bundles;

@@ -6,11 +6,7 @@ use picloud_store::{NewRoute, PutRoute, Route, Store, StoreError};
 use crate::fixture::{app_name, script_name, upload, with_app};
 
 fn route(methods: &[Method], pattern: &str, script: &str) -> NewRoute {
-    NewRoute {
-        methods: methods.iter().copied().collect(),
-        pattern: pattern.parse().unwrap(),
-        script: script_name(script),
-    }
+    NewRoute::new(methods.iter().copied().collect(), pattern.parse().unwrap(), script_name(script))
 }
 
 async fn with_scripts() -> (Store, AppId) {

@@ -172,7 +172,7 @@ async fn a_script_in_use_is_not_deleted() {
     upload(&store, app, "lib", "fn f() {}", &[]).await;
     upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
     let get = [Method::Get].into_iter().collect();
-    let route = NewRoute { methods: get, pattern: "/a".parse().unwrap(), script: script_name("main") };
+    let route = NewRoute::new(get, "/a".parse().unwrap(), script_name("main"));
     store.put_route(app, &route).await.unwrap();
 
     let error = store.delete_script(app, &script_name("lib")).await.unwrap_err();
