@@ -18,12 +18,14 @@ mod app;
 mod arrays;
 mod crypto;
 mod encoding;
+mod env;
 mod json;
 mod kv;
 mod log;
 mod random;
 mod regex;
 mod responses;
+mod secret;
 mod time;
 
 /// What functions of the API share.
@@ -84,12 +86,14 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
         encoding::base64_module(),
         crypto::crypto_module(),
         crypto::hash_module(),
+        env::module(context),
         encoding::html_module(),
         json::module(),
         kv::module(context),
         log::module(context),
         random::module(context),
         regex::module(),
+        secret::module(context),
         time::module(context),
         encoding::url_module(),
     ];
@@ -239,6 +243,14 @@ mod tests {
             Ok(Vec::new())
         }
 
+        fn secret(&self, _: &str) -> Result<String, HostError> {
+            Ok("secret".into())
+        }
+
+        fn variable(&self, _: &str) -> Result<Option<String>, HostError> {
+            Ok(None)
+        }
+
         fn invoke(&self, _: &str, _: &str) -> Result<String, HostError> {
             Ok("null".into())
         }
@@ -270,7 +282,8 @@ mod tests {
     fn the_guide_has_no_function_that_is_not_there() {
         let known = all_signatures();
         let modules = [
-            "app", "base64", "crypto", "hash", "html", "json", "kv", "log", "random", "regex", "time", "url",
+            "app", "base64", "crypto", "env", "hash", "html", "json", "kv", "log", "random", "regex",
+            "secret", "time", "url",
         ];
         // The first cell of a table row is a function of the API.
         let rows = GUIDE.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());

@@ -11,10 +11,11 @@ use crate::{
     api::Api,
     constants, fault,
     fault::Place,
-    limits::{LIBRARY_DEPTH, MAX_LIBRARIES},
+    limits::{LIBRARY_DEPTH, MAX_LIBRARIES, MAX_SECRETS},
     names::script_name_problem,
     program::{Entry, Program},
     raise::Raised,
+    uses::{self, UseKind, Uses},
 };
 
 /// The libraries of a script by name, shared with the engine that runs it.
@@ -26,6 +27,8 @@ pub(crate) struct Compiled {
     pub(crate) program: Program,
     /// Whether functions of the script or a library use constants.
     pub(crate) uses_constants: bool,
+    /// What the script and its libraries use.
+    pub(crate) uses: Uses,
 }
 
 impl ModuleResolver for Libraries {
@@ -67,13 +70,20 @@ pub(crate) fn compile(
         sources: BTreeMap::new(),
         open: Vec::new(),
         uses_constants: false,
+        uses: Uses::new(),
     };
     let name: Rc<str> = name.into();
     let ast = compiler.parse(&name, source)?;
     compiler.import_all(&name, &ast)?;
     let entry = Entry::of(&ast).map_err(|bad| compiler.fault_at(&name, bad.position, bad.message))?;
+    let declared = compiler.uses.get(&UseKind::Secrets).map_or(0, |used| used.names.len());
+    if declared > MAX_SECRETS {
+        let message =
+            format!("a script may declare {MAX_SECRETS} secrets, libraries included; it has {declared}");
+        return Err(compiler.fault_at(&name, Position::NONE, message));
+    }
     let program = Program { name, ast, entry, sources: compiler.sources };
-    Ok(Compiled { program, uses_constants: compiler.uses_constants })
+    Ok(Compiled { program, uses_constants: compiler.uses_constants, uses: compiler.uses })
 }
 
 struct Compiler<'a> {
@@ -85,6 +95,7 @@ struct Compiler<'a> {
     /// The scripts whose imports are being resolved, outermost first.
     open: Vec<Rc<str>>,
     uses_constants: bool,
+    uses: Uses,
 }
 
 impl Compiler<'_> {
@@ -97,6 +108,7 @@ impl Compiler<'_> {
         })?;
         ast.set_source(name.as_ref());
         self.uses_constants |= constants::has_constants_for_functions(&ast);
+        uses::collect(&ast, &mut self.uses);
         Ok(ast)
     }
 

@@ -29,6 +29,12 @@ pub trait Host {
         limit: u32,
     ) -> Result<Vec<KvEntry>, HostError>;
 
+    /// A secret, which the host gives only to scripts that declare it.
+    fn secret(&self, name: &str) -> Result<String, HostError>;
+
+    /// A plain variable; `None` where it is not set.
+    fn variable(&self, name: &str) -> Result<Option<String>, HostError>;
+
     /// Runs another script of the app with an event of JSON text, and gives its value as JSON text.
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError>;
 

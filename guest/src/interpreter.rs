@@ -16,6 +16,7 @@ use crate::{
     raise::Outcome,
     request::Request,
     syntax,
+    uses::Uses,
 };
 
 /// Seeds of Rhai's hashes: fixed, so that fuel is the same on every machine and in every build.
@@ -40,6 +41,8 @@ pub struct Built {
     pub imports: Vec<String>,
     /// What its author probably did not mean, in plain words.
     pub warnings: Vec<String>,
+    /// What it and its libraries use.
+    pub uses: Uses,
 }
 
 impl Interpreter {
@@ -72,7 +75,7 @@ impl Interpreter {
         }
         let (handlers, warnings) = (compiled.program.entry.handlers(), compiled.program.warnings());
         self.program = Some(compiled.program);
-        Ok(Built { handlers, imports: self.libraries.names(), warnings })
+        Ok(Built { handlers, imports: self.libraries.names(), warnings, uses: compiled.uses })
     }
 
     /// Handles one event with the script that was built.

@@ -22,9 +22,11 @@ mod program;
 mod raise;
 mod request;
 mod syntax;
+mod uses;
 #[cfg(target_family = "wasm")]
 mod wasm;
 
 pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition};
 pub use host::{Host, HostError, KvEntry, LogLevel};
 pub use interpreter::{Built, Interpreter};
+pub use uses::{UseKind, Used, Uses};

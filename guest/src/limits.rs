@@ -18,6 +18,9 @@ pub(crate) const JSON_DEPTH: usize = 127;
 pub(crate) const MAX_LIBRARIES: usize = 64;
 pub(crate) const LIBRARY_DEPTH: usize = 16;
 
+/// How many secrets a script may declare: as many as an app may have.
+pub(crate) const MAX_SECRETS: usize = 100;
+
 /// How many characters of a source line, and bytes of a message, go into a fault.
 pub(crate) const SOURCE_LINE_CHARS: usize = 200;
 pub(crate) const MESSAGE_BYTES: usize = 4 << 10;

@@ -4,7 +4,7 @@ use super::bindings::{
     exports::picloud::runtime::{builder, handler},
     picloud::runtime::types,
 };
-use crate::{Answer, Built, Event, Fault, HostError, HttpRequest};
+use crate::{Answer, Built, Event, Fault, HostError, HttpRequest, UseKind, Used};
 
 pub(super) fn event(event: handler::Event) -> Event {
     match event {
@@ -34,7 +34,22 @@ pub(super) fn answer(answer: Answer) -> handler::Answer {
 }
 
 pub(super) fn built(built: Built) -> builder::Built {
-    builder::Built { handlers: built.handlers, imports: built.imports, warnings: built.warnings }
+    builder::Built {
+        handlers: built.handlers,
+        imports: built.imports,
+        warnings: built.warnings,
+        uses: built.uses.into_iter().map(used).collect(),
+    }
+}
+
+fn used((kind, used): (UseKind, Used)) -> builder::Used {
+    let kind = match kind {
+        UseKind::Kv => builder::UseKind::Kv,
+        UseKind::Secrets => builder::UseKind::Secrets,
+        UseKind::Env => builder::UseKind::Env,
+        UseKind::Scripts => builder::UseKind::Scripts,
+    };
+    builder::Used { kind, names: used.names.into_iter().collect(), any: used.any }
 }
 
 pub(super) fn fault(fault: Fault) -> types::Fault {

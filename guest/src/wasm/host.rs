@@ -2,7 +2,7 @@
 
 use super::{
     bindings::{
-        picloud::runtime::{apps, images, kv, logging},
+        picloud::runtime::{apps, images, kv, logging, secrets, variables},
         wasi::{clocks::wall_clock, random::random},
     },
     convert::host_error,
@@ -56,6 +56,14 @@ impl Host for Imports {
     ) -> Result<Vec<KvEntry>, HostError> {
         let entries = kv::list(collection, prefix, after, limit).map_err(host_error)?;
         Ok(entries.into_iter().map(|entry| KvEntry { key: entry.key, value: entry.value }).collect())
+    }
+
+    fn secret(&self, name: &str) -> Result<String, HostError> {
+        secrets::get(name).map_err(host_error)
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, HostError> {
+        variables::get(name).map_err(host_error)
     }
 
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {

@@ -126,6 +126,19 @@ impl Host for MemoryHost {
         Ok(entries.take(limit as usize).collect())
     }
 
+    /// The secrets of every case; one is set and not declared.
+    fn secret(&self, name: &str) -> Result<String, HostError> {
+        match name {
+            "token" => Ok("s3cret-token".into()),
+            "hidden" => Err(error("secret_not_declared", "the script does not declare the secret")),
+            _ => Err(error("secret_not_found", "there is no such secret")),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, HostError> {
+        Ok((name == "REGION").then(|| "eu".into()))
+    }
+
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {
         if self.depth.get() >= MAX_DEPTH {
             return Err(error("invoke_depth_exceeded", "calls are nested more than four deep"));

@@ -96,7 +96,7 @@ macro_rules! capabilities {
 
 capabilities! {
     apps: {
-        /// See the app, its limits, scripts, routes and domains.
+        /// See the app, its limits, scripts, variables, routes and domains.
         AppReadScripts = ScriptRead, Viewer;
         /// Deploy and remove scripts and routes.
         AppWriteScripts = ScriptWrite, Editor;
@@ -108,7 +108,7 @@ capabilities! {
         AppWriteData = DataWrite, Editor;
         /// Read executions, logs and usage.
         AppReadLogs = LogRead, Viewer;
-        /// Change limits, domains, and who may call the app's endpoints.
+        /// Change limits, variables, domains, and who may call the app's endpoints.
         AppManageSettings = AppAdmin, AppAdmin;
         /// Set and remove secrets; nobody can read them.
         AppManageSecrets = AppAdmin, AppAdmin;

@@ -56,6 +56,12 @@ codes! {
     ClientGone = "client_gone";
     /// A host call was made while the image is built.
     NotAvailableAtBuild = "not_available_at_build";
+    /// The script reads a secret that its source does not declare.
+    SecretNotDeclared = "secret_not_declared";
+    /// The app has no secret of this name.
+    SecretNotFound = "secret_not_found";
+    /// The secret is encrypted with a key that this node does not have.
+    SecretUnreadable = "secret_unreadable";
 
     // Values given to the platform.
     /// The script does not compile.

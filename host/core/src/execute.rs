@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Answer, AppId, Effects, ErrorCode, Event, ExecutionId, Fault, ImageKey, KvEntry, KvId, KvListQuery,
-    KvListed, KvReads, Limits, ScriptName, SourcePosition,
+    KvListed, KvReads, Limits, ScriptName, SecretMask, SecretName, SecretValue, SourcePosition, Uses,
+    VariableName,
 };
 
 /// A boxed future that may be moved between threads.
@@ -50,6 +51,17 @@ pub trait HostCalls: Send + Sync {
 
     /// Committed entries of a collection, in key order.
     fn kv_list<'a>(&'a self, query: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>>;
+
+    /// A secret of the app, for `script`, the one that runs. [`ErrorCode::SecretNotDeclared`] where the version that
+    /// runs does not declare it, [`ErrorCode::SecretNotFound`] where the app has none of this name.
+    fn secret<'a>(
+        &'a self,
+        script: &'a ScriptName,
+        name: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Arc<SecretValue>, HostError>>;
+
+    /// A plain variable of the app; `None` if there is none of this name.
+    fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>>;
 }
 
 /// A host call that could not be answered. Scripts see the code and the message.
@@ -92,6 +104,8 @@ pub struct BuiltScript {
     pub handlers: Vec<String>,
     /// What its author probably did not mean, in plain words.
     pub warnings: Vec<String>,
+    /// What it and its libraries use, as far as the source tells.
+    pub uses: Uses,
 }
 
 /// Why a script could not be built.
@@ -147,10 +161,13 @@ pub struct Completion {
     pub effects: Effects,
     /// What it read, to be validated when the effects are committed.
     pub reads: KvReads,
-    /// What it logged.
+    /// What it logged, secrets masked.
     pub logs: Logs,
     /// What it used.
     pub usage: Usage,
+    /// Masks the secrets that it was given. Outcome and logs are masked already; what is said of an answer later is
+    /// not.
+    pub mask: SecretMask,
 }
 
 /// What an invocation logged, within its budget.

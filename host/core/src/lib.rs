@@ -1,8 +1,8 @@
 //! The domain of PiCloud.
 //!
 //! Typed ids and names, apps and scripts, limits and their ceiling, route matching, who may call, events and answers, the
-//! transactional view of key-value data that an invocation has, error codes, and the [`Execute`] port that
-//! separates the sandbox from everything else.
+//! transactional view of key-value data that an invocation has, secrets and their masks, error codes, and the
+//! [`Execute`] port that separates the sandbox from everything else.
 //!
 //! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
 
@@ -16,11 +16,14 @@ mod history;
 mod ids;
 mod kv;
 mod limits;
+mod mask;
 mod names;
 mod node;
 mod route;
 mod scope;
 mod script;
+mod secret;
+mod uses;
 pub mod wording;
 
 pub use access::{
@@ -46,8 +49,14 @@ pub use kv::{
     KvWrite,
 };
 pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
-pub use names::{AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName};
+pub use mask::SecretMask;
+pub use names::{
+    AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName, SecretName,
+    VariableName,
+};
 pub use node::{DirectCall, DirectResult, Node, NodeStatus};
 pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};
+pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
+pub use uses::{UseKind, Used, Uses};

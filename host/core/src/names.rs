@@ -96,6 +96,10 @@ names! {
     DomainName, "domain", check_domain;
     /// The name of a principal: 1 to 64 of `a-z 0-9 _ . @ -`, and nothing that could be read as an id.
     PrincipalName, "principal name", check_principal;
+    /// The name of a secret of an app: 1 to 64 of `a-z A-Z 0-9 _ . -`, the first of them a letter, a digit or `_`.
+    SecretName, "secret name", check_setting;
+    /// The name of a plain variable of an app, of the same form.
+    VariableName, "variable name", check_setting;
 }
 
 impl KvKey {
@@ -185,6 +189,17 @@ fn check_principal(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn check_setting(text: &str) -> Result<(), String> {
+    check_length(text, 64)?;
+    check_chars(text, "a-z, A-Z, 0-9, _, . and -", |c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+    })?;
+    if text.starts_with(['.', '-']) {
+        return Err("must not start with . or -".into());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +244,16 @@ mod tests {
         assert!(KvKey::new("a\0b").is_err());
         assert!(KvKey::new("k".repeat(512)).is_ok());
         assert!(KvKey::new("k".repeat(513)).is_err());
+    }
+
+    #[test]
+    fn names_of_secrets_and_variables_are_plain() {
+        for good in ["stripe", "STRIPE_KEY", "a.b-c", "7", "_x", &"a".repeat(64)] {
+            assert!(SecretName::new(good).is_ok() && VariableName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-x", ".x", "a b", "a/b", "é", "a\0", &"a".repeat(65)] {
+            assert!(SecretName::new(bad).is_err() && VariableName::new(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

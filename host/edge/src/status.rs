@@ -21,6 +21,11 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::Conflict => (S::CONFLICT, "The data was changed by another invocation"),
         E::ClientGone => (S::REQUEST_TIMEOUT, "The client went away"),
         E::NotAvailableAtBuild => (S::UNPROCESSABLE_ENTITY, "Not available while a script is built"),
+        E::SecretNotDeclared => {
+            (S::INTERNAL_SERVER_ERROR, "The script reads a secret that it does not declare")
+        }
+        E::SecretNotFound => (S::INTERNAL_SERVER_ERROR, "The script reads a secret that is not set"),
+        E::SecretUnreadable => (S::INTERNAL_SERVER_ERROR, "A secret cannot be decrypted"),
         E::CompileError => (S::UNPROCESSABLE_ENTITY, "The script does not compile"),
         E::Invalid => (S::UNPROCESSABLE_ENTITY, "A value is not allowed"),
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),

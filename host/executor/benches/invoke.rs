@@ -15,9 +15,9 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, Event, Execute, ExecutionId, HostCalls, HostError, HttpRequest,
-    ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, RequestId, ScriptName,
-    ScriptSources,
+    Answer, AppId, BoxFuture, Callee, ErrorCode, Event, Execute, ExecutionId, HostCalls, HostError,
+    HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, RequestId,
+    ScriptName, ScriptSources, SecretName, SecretValue, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use rhai::{Dynamic, Engine, Map, Scope};
@@ -296,6 +296,18 @@ impl HostCalls for Nothing {
 
     fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(ready(Ok(Vec::new())))
+    }
+
+    fn secret<'a>(
+        &'a self,
+        _: &'a ScriptName,
+        _: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Arc<SecretValue>, HostError>> {
+        Box::pin(ready(Err(HostError::new(ErrorCode::SecretNotFound, "there are none"))))
+    }
+
+    fn variable<'a>(&'a self, _: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(ready(Ok(None)))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, Completion, Event, Execute, ExecutionId, HostCalls, HostError,
-    ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, ScriptName, ScriptSources,
+    Answer, AppId, BoxFuture, Callee, Completion, ErrorCode, Event, Execute, ExecutionId, HostCalls,
+    HostError, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, ScriptName,
+    ScriptSources, SecretName, SecretValue, VariableName,
 };
 use wasmtime::Store;
 
@@ -36,6 +37,18 @@ impl HostCalls for Nothing {
 
     fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn secret<'a>(
+        &'a self,
+        _: &'a ScriptName,
+        _: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Arc<SecretValue>, HostError>> {
+        Box::pin(std::future::ready(Err(HostError::new(ErrorCode::SecretNotFound, "there are none"))))
+    }
+
+    fn variable<'a>(&'a self, _: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use picloud_core::{
     BoxFuture, BuildError, BuiltScript, Completion, Effects, ErrorCode, Execute, Fault, HostCalls,
-    Invocation, KvReads, Libraries, Logs, ScriptName, Usage,
+    Invocation, KvReads, Libraries, Logs, ScriptName, SecretMask, Usage,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -154,5 +154,6 @@ fn refused() -> Completion {
         reads: KvReads::default(),
         logs: Logs::default(),
         usage: Usage::default(),
+        mask: SecretMask::default(),
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     executor::Inner,
     fault,
     images::Image,
-    state::{Run, Shared, State},
+    state::{LOG_LINE_BYTES, Run, Shared, State},
 };
 
 /// What a host call may carry at once beyond the budget: names, and the framing of an answer.
@@ -29,7 +29,8 @@ pub(crate) async fn execute(
     let started = Instant::now();
     let limits = invocation.limits;
     let shared = Arc::new(Shared::new(host, limits, started));
-    let run = Run { executor, shared: Arc::clone(&shared), depth: 0 };
+    let script = invocation.script;
+    let run = Run { executor, shared: Arc::clone(&shared), script, depth: 0 };
     let work = in_new_instance(run, invocation.image, invocation.event, limits.fuel);
     // The clock is read once; a timer is only set if the run has to wait or yields.
     let outcome = match tokio::time::timeout_at(invocation.deadline.into(), work).await {
@@ -39,12 +40,17 @@ pub(crate) async fn execute(
     complete(&shared, outcome)
 }
 
-fn complete(shared: &Shared, outcome: Result<Answer, Fault>) -> Completion {
-    let progress = std::mem::take(&mut *shared.progress());
+fn complete(shared: &Shared, mut outcome: Result<Answer, Fault>) -> Completion {
+    let mut progress = std::mem::take(&mut *shared.progress());
+    let mask = progress.mask();
     let (reads, effects) = match outcome {
         Ok(_) => progress.kv.finish(),
         Err(_) => (KvReads::default(), Effects::default()),
     };
+    if let Err(fault) = &mut outcome {
+        mask.fault(fault);
+    }
+    mask.logs(&mut progress.logs, shared.limits.log_bytes, LOG_LINE_BYTES);
     let usage = Usage {
         fuel: shared.limits.fuel - progress.fuel_left,
         duration: shared.started.elapsed(),
@@ -52,7 +58,7 @@ fn complete(shared: &Shared, outcome: Result<Answer, Fault>) -> Completion {
         memory_bytes: progress.peak_memory,
         called_outside: false,
     };
-    Completion { outcome, effects, reads, logs: progress.logs, usage }
+    Completion { outcome, effects, reads, logs: progress.logs, usage, mask }
 }
 
 /// Runs one event in an instance of its own, with `fuel`; gives the outcome and the fuel that is left.
@@ -165,7 +171,12 @@ pub(crate) async fn parse_and_run(
 ) -> Completion {
     let limits = invocation.limits;
     let shared = Arc::new(Shared::new(host, limits, Instant::now()));
-    let run = Run { executor: Arc::clone(&executor), shared: Arc::clone(&shared), depth: 0 };
+    let run = Run {
+        executor: Arc::clone(&executor),
+        shared: Arc::clone(&shared),
+        script: invocation.script.clone(),
+        depth: 0,
+    };
     let state = State::run(run);
     let mut metered = Metered { store: Store::new(&executor.engine, state), shared: Arc::clone(&shared) };
     let store = &mut metered.store;

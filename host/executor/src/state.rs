@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use picloud_core::{HostCalls, KvSession, Libraries, Limits, LogLevel, LogLine, Logs};
+use picloud_core::{
+    HostCalls, KvSession, Libraries, Limits, LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName,
+    SecretValue,
+};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::random::WasiRandomCtx;
 
@@ -16,7 +19,7 @@ use crate::{
 };
 
 /// Bytes that a log line costs besides its text, so that empty lines are bounded as well.
-const LOG_LINE_BYTES: u64 = 16;
+pub(crate) const LOG_LINE_BYTES: u64 = 16;
 
 /// The data of one instance's store.
 pub(crate) struct State {
@@ -38,6 +41,8 @@ pub(crate) enum Work {
 pub(crate) struct Run {
     pub(crate) executor: Arc<Inner>,
     pub(crate) shared: Arc<Shared>,
+    /// The script that runs: what it may be given is its own, also where another one calls it.
+    pub(crate) script: ScriptName,
     pub(crate) depth: u32,
 }
 
@@ -61,13 +66,32 @@ pub(crate) struct Progress {
     pub(crate) host_call_bytes: u64,
     pub(crate) peak_memory: u64,
     pub(crate) fuel_left: u64,
+    /// The secrets that were given to it.
+    secrets: Vec<(SecretName, Arc<SecretValue>)>,
+}
+
+impl Progress {
+    /// Notes a secret that is given to the guest.
+    pub(crate) fn remember(&mut self, name: SecretName, value: &Arc<SecretValue>) {
+        let is_known = |known: &(SecretName, Arc<SecretValue>)| {
+            known.0 == name && (Arc::ptr_eq(&known.1, value) || known.1.expose() == value.expose())
+        };
+        if !self.secrets.iter().any(is_known) {
+            self.secrets.push((name, Arc::clone(value)));
+        }
+    }
+
+    /// Masks the secrets that were given.
+    pub(crate) fn mask(&self) -> SecretMask {
+        SecretMask::new(self.secrets.iter().map(|(name, value)| (name, &**value)))
+    }
 }
 
 /// The making of an image.
 pub(crate) struct Build {
     pub(crate) libraries: Option<Arc<dyn Libraries>>,
     /// Sources of the libraries that were imported.
-    pub(crate) imported: BTreeMap<picloud_core::ScriptName, Arc<str>>,
+    pub(crate) imported: BTreeMap<ScriptName, Arc<str>>,
     pub(crate) captured: Option<Captured>,
     /// A failure of the host that the guest cannot express.
     pub(crate) failure: Option<picloud_core::HostError>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use picloud_core::{App, AppId, AppName, ErrorCode, Execute, Node};
 use picloud_store::{AppRow, Store};
+use picloud_vault::Vault;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) executor: Arc<dyn Execute>,
     /// The node beside this control plane.
     pub(crate) node: Arc<dyn Node>,
+    /// Encrypts secrets.
+    pub(crate) vault: Arc<Vault>,
     /// Counts answers.
     pub(crate) metrics: ApiMetrics,
     /// Held from reading limits or access settings to replacing them, so that `If-Match` compares with what is replaced. There is
@@ -62,12 +65,14 @@ impl Context {
         store: Store,
         executor: Arc<dyn Execute>,
         node: Arc<dyn Node>,
+        vault: Arc<Vault>,
     ) -> Self {
         Self(Arc::new(Parts {
             config,
             store,
             executor,
             node,
+            vault,
             metrics: ApiMetrics::default(),
             limits_turn: Mutex::new(()),
             builds: BuildTurns::default(),

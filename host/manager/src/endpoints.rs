@@ -15,7 +15,7 @@ use crate::{
     access::{self, Access, Gate},
     api::{
         apps, audit, bundle, data, domains, endpoint_access, executions, invoke, limits, logs, members, node,
-        principals, routes, scripts, sessions, signing_keys, tokens, usage,
+        principals, routes, scripts, secrets, sessions, signing_keys, tokens, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -70,6 +70,7 @@ const SETTINGS: Access = Access::App(Capability::AppManageSettings);
 const MEMBERS: Access = Access::App(Capability::AppManageMembers);
 const PRINCIPALS: Access = Access::Instance(Capability::InstanceManagePrincipals);
 const READ_AUDIT: Access = Access::Instance(Capability::InstanceReadAudit);
+const SECRETS: Access = Access::App(Capability::AppManageSecrets);
 const DELETE_APP: Access = Access::App(Capability::AppDelete);
 
 endpoints! {
@@ -124,6 +125,14 @@ endpoints! {
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
     DELETE "/api/v1/apps/{app}/domains/{id}"                 SETTINGS       => domains::delete_domain;
+
+    GET    "/api/v1/apps/{app}/secrets"                      SECRETS        => secrets::list_secrets;
+    PUT    "/api/v1/apps/{app}/secrets/{secret}"             SECRETS        => secrets::put_secret;
+    DELETE "/api/v1/apps/{app}/secrets/{secret}"             SECRETS        => secrets::delete_secret;
+    GET    "/api/v1/apps/{app}/env"                          READ_SCRIPTS   => variables::list_variables;
+    GET    "/api/v1/apps/{app}/env/{variable}"               READ_SCRIPTS   => variables::get_variable;
+    PUT    "/api/v1/apps/{app}/env/{variable}"               SETTINGS       => variables::put_variable;
+    DELETE "/api/v1/apps/{app}/env/{variable}"               SETTINGS       => variables::delete_variable;
 
     GET    "/api/v1/apps/{app}/kv"                           READ_DATA      => data::list_collections;
     GET    "/api/v1/apps/{app}/kv/{collection}"              READ_DATA      => data::list_entries;

@@ -222,6 +222,12 @@ pub(crate) async fn read_source(headers: &HeaderMap, body: Body, most: u64) -> R
     })
 }
 
+/// Reads a body that is a value itself, of at most `most` bytes and whatever type.
+pub(crate) async fn read_raw(headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, ApiError> {
+    check_charset(headers)?;
+    read_body(headers, body, most).await
+}
+
 async fn read_body(headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, ApiError> {
     let read = picloud_edge::read_body(headers, body, most, BodyTimes::default()).await;
     read.map_err(|error| Problem::from(error).into())

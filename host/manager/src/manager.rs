@@ -17,6 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use picloud_core::{ErrorCode, Execute, Node, RequestId};
 use picloud_edge::{Client, PICLOUD_REQUEST_ID, ServeConfig, Served, request_id_value};
 use picloud_store::Store;
+use picloud_vault::Vault;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
@@ -50,9 +51,15 @@ impl Manager {
     }
 
     /// Makes it from its settings and what it works with.
-    pub fn new(config: ManagerConfig, store: Store, executor: Arc<dyn Execute>, node: Arc<dyn Node>) -> Self {
+    pub fn new(
+        config: ManagerConfig,
+        store: Store,
+        executor: Arc<dyn Execute>,
+        node: Arc<dyn Node>,
+        vault: Arc<Vault>,
+    ) -> Self {
         let guard = Arc::new(HostGuard::new(config.bind, &config.hosts));
-        let context = Context::new(config, store, executor, node);
+        let context = Context::new(config, store, executor, node, vault);
         let router = endpoints::router(context.clone());
         Self { context, guard, router, open_calls: endpoints::open_calls().into() }
     }

@@ -121,6 +121,8 @@ fn describe_parameter(name: &str) -> &'static str {
         "app" => "Name of the app.",
         "principal" => "Id or name of the principal.",
         "name" => "Name of the script. A `/` in it may be sent as it is or as `%2F`.",
+        "secret" => "Name of the secret.",
+        "variable" => "Name of the variable.",
         "collection" => "Name of the kv collection.",
         "key" => "The key, percent-encoded. A `/` in it may be sent as it is or as `%2F`.",
         _ => "The id that the list shows.",

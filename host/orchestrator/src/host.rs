@@ -1,25 +1,58 @@
-//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries.
+//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, secrets and
+//! variables.
 
 use std::sync::Arc;
 
 use picloud_core::{
     AppId, BoxFuture, Callee, ErrorCode, HostCalls, HostError, ImageKey, KvEntry, KvId, KvListQuery,
-    KvListed, ScriptName, ScriptSources,
+    KvListed, ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue, VariableName,
 };
 use picloud_store::{Store, StoreError};
+use picloud_vault::{Vault, VaultError};
 
-use crate::directory::{ScriptEntry, Scripts};
+use crate::{
+    directory::{ScriptEntry, Scripts},
+    values::{Room, Values},
+};
 
 /// The platform as one app's scripts see it. The app is fixed here; no call names one.
 pub(crate) struct AppHost {
     app: AppId,
     store: Store,
     scripts: Arc<Scripts>,
+    vault: Arc<Vault>,
+    secrets: Values<SecretName, SecretValue>,
+    variables: Values<VariableName, str>,
+}
+
+/// What the hosts of all apps share.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) store: Store,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl AppHost {
-    pub(crate) fn new(app: AppId, store: Store, scripts: Arc<Scripts>) -> Self {
-        Self { app, store, scripts }
+    pub(crate) fn new(app: AppId, sources: Sources, scripts: Arc<Scripts>) -> Self {
+        let Sources { store, vault, room } = sources;
+        let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
+        Self { app, store, scripts, vault, secrets, variables }
+    }
+
+    async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
+        let stored = self.store.secret(self.app, name).await.map_err(|error| host_error(&error))?;
+        let Some(stored) = stored else { return Ok(None) };
+        let place = SecretPlace { app: self.app, name, version: stored.version };
+        match self.vault.unseal(place, &stored.sealed) {
+            Ok(value) => Ok(Some(Arc::new(value))),
+            Err(error) => Err(unreadable(name, &error)),
+        }
+    }
+
+    async fn find_variable(&self, name: &VariableName) -> Result<Option<Arc<str>>, HostError> {
+        let found = self.store.variable(self.app, name).await.map_err(|error| host_error(&error))?;
+        Ok(found.map(|variable| variable.value))
     }
 }
 
@@ -49,6 +82,51 @@ impl HostCalls for AppHost {
     fn kv_list<'a>(&'a self, query: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(async move { self.store.kv_list(self.app, query).await.map_err(|error| host_error(&error)) })
     }
+
+    fn secret<'a>(
+        &'a self,
+        script: &'a ScriptName,
+        name: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Arc<SecretValue>, HostError>> {
+        Box::pin(async move {
+            if !self.scripts.get(script).is_some_and(|script| script.secrets.contains(name)) {
+                return Err(not_declared(script, name));
+            }
+            let size = |value: &SecretValue| value.expose().len();
+            let found = self.secrets.get(name, size, self.find_secret(name)).await?;
+            found.ok_or_else(|| {
+                let message =
+                    format!("the secret \"{name}\" is not set; `picloud secret set {name}` sets it");
+                HostError::new(ErrorCode::SecretNotFound, message)
+            })
+        })
+    }
+
+    fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(self.variables.get(name, str::len, self.find_variable(name)))
+    }
+}
+
+/// A script is given only what its source names, so that its uploader and whoever reads it can see what that is.
+fn not_declared(script: &ScriptName, name: &SecretName) -> HostError {
+    let message = format!(
+        "the script \"{script}\" does not declare the secret \"{name}\": write the name as text in the call, \
+         secret::get(\"{name}\"), or declare it at the top level, const SECRETS = [\"{name}\"], and upload it again"
+    );
+    HostError::new(ErrorCode::SecretNotDeclared, message)
+}
+
+/// A secret that is there and cannot be decrypted. Where the key file is, is for the platform's log.
+fn unreadable(name: &SecretName, error: &VaultError) -> HostError {
+    tracing::error!(%error, secret = %name, "a secret cannot be decrypted");
+    let why = match error {
+        VaultError::UnknownKey { key, .. } => format!(
+            "it is encrypted with the key {key}, which this node does not have; its operator has to put the key back"
+        ),
+        _ => "the platform's log says why".to_owned(),
+    };
+    let message = format!("the secret \"{name}\" cannot be decrypted: {why}, or set it anew");
+    HostError::new(ErrorCode::SecretUnreadable, message)
 }
 
 /// A failure of the store as a script may see it. What is for the platform's own log goes there.

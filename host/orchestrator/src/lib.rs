@@ -22,6 +22,7 @@ mod orchestrator;
 mod quota;
 mod rate;
 mod runner;
+mod values;
 
 pub use config::{Addressing, HistoryConfig, OrchestratorConfig, PathForm, SandboxMode};
 pub use ipnet::IpNet;

@@ -13,6 +13,7 @@ use hyper::{Request, body::Incoming, service::service_fn};
 use picloud_core::Execute;
 use picloud_edge::{ServeConfig, Served};
 use picloud_store::{Store, StoreError};
+use picloud_vault::Vault;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use crate::{
     directory::{self, Directory},
     gate::Keeper,
     history::{self, History},
+    host::Sources,
     ingress::Ingress,
     maintenance,
     metrics::Metrics,
@@ -47,10 +49,12 @@ impl Orchestrator {
         config: OrchestratorConfig,
         store: Store,
         executor: Arc<dyn Execute>,
+        vault: Arc<Vault>,
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
-        let directory = Arc::new(Directory::new(store.clone(), config.ceiling));
+        let sources = Sources { store: store.clone(), vault, room: Arc::default() };
+        let directory = Arc::new(Directory::new(sources, config.ceiling));
         // Listening begins before loading, so that no change falls between the two.
         let changes = store.changes().await?;
         directory.reload_all().await?;

@@ -89,8 +89,12 @@ impl Runner {
             };
             let completion = self.attempt(&job, event(), deadline).await;
             add(&mut usage, &completion.usage);
-            let Completion { outcome, effects, reads, logs, .. } = completion;
-            let outcome = outcome.and_then(&accept);
+            let Completion { outcome, effects, reads, logs, mask, .. } = completion;
+            // What is wrong with an answer is said with parts of it.
+            let outcome = outcome.and_then(&accept).map_err(|mut fault| {
+                mask.fault(&mut fault);
+                fault
+            });
             let effects = if outcome.is_ok() { effects } else { Effects::default() };
             if !needs_commit(&outcome, &reads, &effects) {
                 return Ran { outcome, logs, usage };

@@ -10,11 +10,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind}
 use clap_complete::Shell;
 
 use crate::{
-    client::{self, ClientCommand},
+    client::{self, ClientCommand, SecretCommand},
     config::{self, DatabaseArgs, LogArgs, ServeArgs},
     doctor::{self, DoctorArgs},
     exit::{EXIT_CODES, ErrorFormat, Exit, Failure},
-    serve::{self, PrecompileArgs, TokenCommand},
+    serve::{self, PrecompileArgs, RotateKeyArgs, TokenCommand},
     terminal,
 };
 
@@ -38,6 +38,9 @@ enum Command {
     /// Make, list and revoke tokens; reset the first owner's
     #[command(subcommand)]
     Token(Box<TokenCommand>),
+    /// Set, list and remove an app's secrets, and rotate the key that they are encrypted with
+    #[command(subcommand)]
+    Secret(Box<SecretsCommand>),
     #[command(flatten)]
     Client(Box<ClientCommand>),
     /// Print a script that completes this command line in a shell
@@ -49,6 +52,15 @@ enum Command {
     /// Compile the guest; the server starts this as a child process
     #[command(hide = true)]
     PrecompileGuest(PrecompileArgs),
+}
+
+/// `picloud secret`.
+#[derive(Debug, Subcommand)]
+enum SecretsCommand {
+    #[command(flatten)]
+    Client(SecretCommand),
+    /// Encrypt all secrets with a new key, on the machine of the server
+    RotateKey(RotateKeyArgs),
 }
 
 /// `picloud migrate`.
@@ -83,6 +95,10 @@ pub(crate) fn run(arguments: Vec<OsString>, errors: ErrorFormat) -> Result<(), F
         }
         Command::Doctor(args) => doctor::run(&args),
         Command::Token(command) => serve::token(*command),
+        Command::Secret(command) => match *command {
+            SecretsCommand::Client(command) => client::secret(command),
+            SecretsCommand::RotateKey(args) => serve::rotate_key(&args),
+        },
         Command::Client(command) => client::run(*command),
         Command::Completions { shell } => completions(shell),
         Command::PrecompileGuest(args) => serve::precompile(&args),

@@ -1,8 +1,10 @@
 //! What the ingress keeps in memory of each app: enough to find the script for a request without a query.
 
+use std::collections::BTreeSet;
+
 use picloud_core::{
     AccessSettings, AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RateLimit, RouteAccess,
-    RouteId, RoutePattern, ScriptName, ScriptVersionId,
+    RouteId, RoutePattern, ScriptName, ScriptVersionId, SecretName, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
@@ -79,6 +81,8 @@ pub struct DirectoryScript {
     pub number: i32,
     /// The image it runs in.
     pub image: ImageKey,
+    /// The secrets that it may read: those that the active version declares.
+    pub secrets: BTreeSet<SecretName>,
 }
 
 impl Store {
@@ -166,9 +170,10 @@ async fn load_scripts(
     apps: &mut [AppDirectory],
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        "SELECT s.app_id, s.name, v.id, v.number, v.image_key
+        r#"SELECT s.app_id, s.name, v.id, v.number, v.image_key,
+            CASE WHEN v.uses ? 'secrets' THEN v.uses END AS "uses: Json<Uses>"
         FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
-        WHERE $1::uuid IS NULL OR s.app_id = $1 ORDER BY s.name",
+        WHERE $1::uuid IS NULL OR s.app_id = $1 ORDER BY s.name"#,
         only,
     );
     for row in rows.fetch_all(&mut **transaction).await? {
@@ -178,6 +183,7 @@ async fn load_scripts(
                 version: ScriptVersionId::from_uuid(row.id),
                 number: row.number,
                 image: ImageKey::from_bytes(digest(row.image_key)?),
+                secrets: row.uses.map(|uses| uses.secrets()).unwrap_or_default(),
             });
         }
     }

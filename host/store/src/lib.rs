@@ -3,10 +3,9 @@
 //! Callers see typed ids, names and limits of `picloud-core`, a [`Store`] and a [`StoreError`]. What does not
 //! live here: what a failure means to a client, who may do what, and when work is done again.
 //!
-//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains, who may
-//! call) notifies the
-//! listeners of [`Store::changes`] in its own transaction: the news is out when the change is, and is not
-//! when it is not.
+//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains, who may call, secrets,
+//! variables) notifies the listeners of [`Store::changes`] in its own transaction: the news is out when the change is,
+//! and is not when it is not.
 
 mod access;
 mod apps;
@@ -24,12 +23,14 @@ mod page;
 mod principals;
 mod routes;
 mod scripts;
+mod secrets;
 mod sessions;
 mod signing_keys;
 mod store;
 mod text;
 mod tokens;
 mod usage;
+mod variables;
 
 #[cfg(feature = "test-support")]
 pub mod testing;
@@ -54,8 +55,10 @@ pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,
     PutBundle, PutVersion, RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,
 };
+pub use secrets::{PlacedSecret, SecretRow, StoredSecret};
 pub use sessions::{SESSION_IDLE, SESSION_LIFETIME, SessionGrant, SignInRecord};
 pub use signing_keys::{SigningKey, SigningKeyInfo};
 pub use store::Store;
 pub use tokens::{NewToken, Token, TokenGrant, TokenHash, TokenMaker};
 pub use usage::UsageHour;
+pub use variables::Variable;

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use picloud_core::{BuildError, ErrorCode, Libraries, Limits, ScriptName, SourcePosition};
+use picloud_core::{BuildError, ErrorCode, Libraries, Limits, ScriptName, SourcePosition, UseKind, Uses};
 use wasmtime::{Engine, Store};
 
 use super::{Image, internal};
 use crate::{
+    bindings::exports::picloud::runtime::builder,
     engine::YIELD_INTERVAL,
     fault,
     state::{Build, Captured, State, Work},
@@ -24,6 +25,7 @@ pub(crate) struct Made {
     pub(crate) captured: Captured,
     pub(crate) handlers: Vec<String>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) uses: Uses,
     pub(crate) libraries: BTreeMap<ScriptName, Arc<str>>,
 }
 
@@ -72,8 +74,28 @@ pub(crate) async fn script_image(
         captured,
         handlers: built.handlers,
         warnings: built.warnings,
+        uses: uses(built.uses),
         libraries: std::mem::take(&mut work.imported),
     })
+}
+
+fn uses(reported: Vec<builder::Used>) -> Uses {
+    let mut uses = Uses::default();
+    for builder::Used { kind, names, any } in reported {
+        let kind = match kind {
+            builder::UseKind::Kv => UseKind::Kv,
+            builder::UseKind::Secrets => UseKind::Secrets,
+            builder::UseKind::Env => UseKind::Env,
+            builder::UseKind::Scripts => UseKind::Scripts,
+        };
+        for name in names {
+            uses.add(kind, name);
+        }
+        if any {
+            uses.add_any(kind);
+        }
+    }
+    uses
 }
 
 fn store(engine: &Engine, libraries: Option<Arc<dyn Libraries>>) -> wasmtime::Result<Store<State>> {

@@ -141,7 +141,7 @@ impl Images {
         let image = ImageKey::of(&sources);
         self.keep(image, made.captured).await?;
         let imports = sources.libraries.into_keys().collect();
-        Ok(BuiltScript { image, imports, handlers: made.handlers, warnings: made.warnings })
+        Ok(BuiltScript { image, imports, handlers: made.handlers, warnings: made.warnings, uses: made.uses })
     }
 
     /// The image of an interpreter that has no script yet.

@@ -31,11 +31,9 @@ async fn invoke(mut store: StoreContextMut<'_, State>, script: String, event: St
         Ok(run) => run,
         Err(error) => return Ok(Err(to_guest(error))),
     };
-    let nested =
-        Run { executor: Arc::clone(&run.executor), shared: Arc::clone(&run.shared), depth: run.depth + 1 };
-    let shared = Arc::clone(&nested.shared);
+    let (executor, shared, depth) = (Arc::clone(&run.executor), Arc::clone(&run.shared), run.depth + 1);
     shared.charge_call(script.len() + event.len())?;
-    if nested.depth > ExecutorConfig::MAX_INVOKE_DEPTH {
+    if depth > ExecutorConfig::MAX_INVOKE_DEPTH {
         let message = format!("scripts may call each other {} deep", ExecutorConfig::MAX_INVOKE_DEPTH);
         return Ok(Err(to_guest(HostError::new(ErrorCode::InvokeDepth, message))));
     }
@@ -54,6 +52,7 @@ async fn invoke(mut store: StoreContextMut<'_, State>, script: String, event: St
     // What a failed call has written must not be committed by a caller that catches the failure.
     let savepoint = shared.progress().kv.savepoint();
     let fuel = store.get_fuel()?;
+    let nested = Run { executor, shared: Arc::clone(&shared), script: callee.name.clone(), depth };
     // Boxed: the future of a nested run would otherwise contain itself.
     let (outcome, left) =
         Box::pin(run::in_new_instance(nested, callee.image, Event::Invoke(event), fuel)).await;

@@ -3,54 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use picloud_core::{CollectionName, ErrorCode, HostError, KvId, KvKey, KvListQuery, KvWrite, NameError};
-use wasmtime::Result;
 
-use super::running;
+use super::{Answer, Failure, answer, running};
 use crate::{
-    bindings::picloud::runtime::{
-        kv::{Entry, Host},
-        types,
-    },
-    fault::{Stop, to_guest},
+    bindings::picloud::runtime::kv::{Entry, Host},
     state::{Shared, State},
 };
 
 /// The most entries of one list.
 const MAX_LIST: u32 = 1_000;
-
-/// What a host call can end in: an answer, an error that the script can catch, or the end of the invocation.
-enum Failure {
-    Refused(HostError),
-    Stop(Stop),
-}
-
-impl From<HostError> for Failure {
-    fn from(error: HostError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<NameError> for Failure {
-    fn from(error: NameError) -> Self {
-        Self::Refused(HostError::new(ErrorCode::Invalid, error.to_string()))
-    }
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-type Answer<T> = Result<Result<T, types::HostError>>;
-
-fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(Failure::Refused(error)) => Ok(Err(to_guest(error))),
-        Err(Failure::Stop(stop)) => Err(stop.into()),
-    }
-}
 
 impl Host for State {
     async fn get(&mut self, collection: String, key: String) -> Answer<Option<String>> {

@@ -5,9 +5,11 @@ mod apps;
 mod images;
 mod kv;
 mod logging;
+mod secrets;
+mod variables;
 mod wasi;
 
-use picloud_core::{ErrorCode, HostError};
+use picloud_core::{ErrorCode, HostError, NameError};
 use wasmtime::{
     Engine, Result,
     component::{HasSelf, Linker},
@@ -15,14 +17,51 @@ use wasmtime::{
 
 use crate::{
     bindings::{picloud::runtime, wasi as wasi_bindings},
+    fault::{Stop, to_guest},
     state::{Build, Run, State, Work},
 };
+
+/// What a host call can end in: an answer, an error that the script can catch, or the end of the invocation.
+enum Failure {
+    Refused(HostError),
+    Stop(Stop),
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::Refused(HostError::new(ErrorCode::Invalid, error.to_string()))
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+type Answer<T> = Result<Result<T, runtime::types::HostError>>;
+
+fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(Failure::Refused(error)) => Ok(Err(to_guest(error))),
+        Err(Failure::Stop(stop)) => Err(stop.into()),
+    }
+}
 
 /// A linker with every import but the image.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     runtime::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::logging::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    runtime::secrets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    runtime::variables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::images::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     wasi_bindings::clocks::wall_clock::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     wasi_bindings::random::random::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

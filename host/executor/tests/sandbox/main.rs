@@ -8,4 +8,5 @@ mod images;
 mod isolation;
 mod limits;
 mod nested;
+mod secrets;
 mod support;

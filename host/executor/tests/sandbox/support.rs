@@ -10,9 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, Event, Execute,
-    ExecutionId, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery,
-    KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
+    Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, ErrorCode, Event,
+    Execute, ExecutionId, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
+    KvListQuery, KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
+    SecretName, SecretValue, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use tokio::runtime::Runtime;
@@ -47,6 +48,7 @@ pub(crate) struct TestApp {
     images: Mutex<HashMap<ImageKey, ScriptSources>>,
     current: Mutex<HashMap<ScriptName, ImageKey>>,
     pub(crate) data: Mutex<BTreeMap<KvId, KvEntry>>,
+    pub(crate) secrets: Mutex<BTreeMap<String, Arc<SecretValue>>>,
     versions: Mutex<i64>,
     /// How long every kv read takes.
     pub(crate) delay: Mutex<Option<Duration>>,
@@ -167,6 +169,32 @@ impl HostCalls for TestApp {
             let listed = matches.map(|(id, entry)| KvListed { key: id.key.clone(), entry: entry.clone() });
             Ok(listed.take(query.limit as usize).collect())
         })
+    }
+
+    /// As the host of the guest's own tests does, and what a test has set beside that.
+    fn secret<'a>(
+        &'a self,
+        script: &'a ScriptName,
+        name: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Arc<SecretValue>, HostError>> {
+        let value = match name.as_str() {
+            "token" => Ok(Arc::new(SecretValue::new(b"s3cret-token".to_vec()).unwrap())),
+            "hidden" => {
+                Err(HostError::new(ErrorCode::SecretNotDeclared, format!("not declared by {script}")))
+            }
+            other => self
+                .secrets
+                .lock()
+                .unwrap()
+                .get(other)
+                .cloned()
+                .ok_or_else(|| HostError::new(ErrorCode::SecretNotFound, "there is no such secret")),
+        };
+        Box::pin(ready(value))
+    }
+
+    fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
+        Box::pin(ready(Ok((name.as_str() == "REGION").then(|| "eu".into()))))
     }
 }
 

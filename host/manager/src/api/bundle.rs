@@ -1,22 +1,25 @@
 //! Deploying many scripts at once, with the routes to them and the settings of their app.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+mod unique;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
     extract::{Request, State},
 };
-use picloud_core::{AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName};
+use picloud_core::{
+    AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName, VariableName,
+};
 use picloud_store::{
     AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
     StoreError,
 };
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error as _, MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
+
+use unique::UniqueTexts;
 
 use crate::{
     access::{Caller, TargetApp},
@@ -24,7 +27,7 @@ use crate::{
         endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::{RouteRequest, RouteView},
-        scripts::{ScriptUrls, ScriptView, not_found},
+        scripts::{ScriptUrls, ScriptView, SetSecrets, UsedView, UsesView, newly, not_found},
     },
     context::{Context, app_not_found},
     deploy::{self, BuildRefusal, Built, CompileError, Import},
@@ -39,6 +42,8 @@ const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 const BUNDLE_SCRIPTS: usize = 500;
 /// The most errors that an answer names; after as many nothing more is compiled.
 const BUNDLE_ERRORS: usize = 20;
+/// The most variables of a bundle: as many as an app has.
+const BUNDLE_VARIABLES: usize = 64;
 
 /// What to deploy.
 #[derive(Deserialize, ToSchema)]
@@ -57,6 +62,10 @@ pub(crate) struct Bundle {
     /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
     #[schema(value_type = Option<EndpointAccessChange>)]
     access: Option<Object<AccessPatch>>,
+    /// Variables to set, which needs the scope `app:admin` as well. Those that are not named stay.
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[serde(default, deserialize_with = "variables")]
+    env: Option<BTreeMap<VariableName, Arc<str>>>,
 }
 
 /// What to do where there is no such app.
@@ -96,6 +105,9 @@ pub(crate) struct BundledScript {
     /// The script as it is now.
     #[serde(flatten)]
     script: ScriptView,
+    /// What it uses that the version before did not; null where that is not known.
+    #[schema(value_type = Option<std::collections::HashMap<String, UsedView>>)]
+    newly_uses: Option<UsesView>,
     /// What its author probably did not mean, in plain words.
     warnings: Vec<String>,
     /// Whether it is new.
@@ -107,38 +119,21 @@ pub(crate) struct BundledScript {
     imported_by: Vec<ScriptName>,
 }
 
-/// Names may not be given twice: which of the two sources is meant cannot be known.
 fn scripts<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Arc<BTreeMap<ScriptName, Arc<str>>>, D::Error> {
-    struct Scripts;
-
-    impl<'de> Visitor<'de> for Scripts {
-        type Value = BTreeMap<ScriptName, Arc<str>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of sources by script name")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut scripts = BTreeMap::new();
-            while let Some((name, source)) = map.next_entry::<ScriptName, String>()? {
-                if scripts.len() == BUNDLE_SCRIPTS {
-                    return Err(A::Error::custom(format!("a bundle has at most {BUNDLE_SCRIPTS} scripts")));
-                }
-                if scripts.contains_key(&name) {
-                    return Err(A::Error::custom(format!("duplicate script `{name}`")));
-                }
-                scripts.insert(name, source.into());
-            }
-            Ok(scripts)
-        }
-    }
-
-    deserializer.deserialize_map(Scripts).map(Arc::new)
+    let scripts = UniqueTexts { what: "script", texts: "sources", most: BUNDLE_SCRIPTS };
+    scripts.read(deserializer).map(Arc::new)
 }
 
-/// Deploys many scripts at once, with routes and limits: all of it, or nothing where a part of it is refused.
+fn variables<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<VariableName, Arc<str>>>, D::Error> {
+    let variables = UniqueTexts { what: "variable", texts: "texts", most: BUNDLE_VARIABLES };
+    variables.read(deserializer).map(Some)
+}
+
+/// Deploys many scripts at once, with routes, limits and variables: all of it, or nothing where a part of it is refused.
 ///
 /// An `import` finds a script of the bundle first, and then one of the app.
 #[utoipa::path(put, path = "/api/v1/apps/{app}/bundle", tag = "scripts", params(BundleQuery), request_body = Bundle,
@@ -164,7 +159,7 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
-    if bundle.access.is_some() {
+    if bundle.access.is_some() || bundle.env.is_some() {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
     let contents = Contents {
@@ -173,6 +168,7 @@ pub(crate) async fn deploy_bundle(
         limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
         access: bundle.access.map(|Object(access)| access),
+        variables: bundle.env,
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -215,6 +211,7 @@ struct Contents {
     limits: Option<LimitsPatch>,
     others: OtherScripts,
     access: Option<AccessPatch>,
+    variables: Option<BTreeMap<VariableName, Arc<str>>>,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -266,6 +263,7 @@ async fn deploy_to(
         others: contents.others,
         admin: caller.first_member(),
         access: contents.access.as_ref(),
+        variables: contents.variables.as_ref(),
     };
     let has_settings = contents.limits.is_some() || contents.access.is_some();
     let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
@@ -398,6 +396,7 @@ fn version(name: &ScriptName, source: &Arc<str>, built: Built, caller: &Caller) 
         source: Arc::clone(source),
         image: built.script.image,
         handlers: built.script.handlers,
+        uses: built.script.uses,
         imports: built.imports.iter().filter_map(Import::stored).collect(),
         created_by: Some(caller.principal.id),
     };
@@ -416,12 +415,18 @@ async fn bundled(
 ) -> Result<Vec<BundledScript>, ApiError> {
     let urls = ScriptUrls::load(context, app).await?;
     let names: Vec<ScriptName> = put.iter().map(|put| put.script().name.clone()).collect();
+    let set_secrets = SetSecrets::load(context, app).await?;
     let mut importers = context.store.outdated_importers(app.id, &names).await.map_err(from_store)?;
     let mut scripts: Vec<_> = put
         .iter()
         .map(|put| BundledScript {
             script: ScriptView::of(put.script(), urls.of(put.script())),
-            warnings: warnings.remove(&put.script().name).unwrap_or_default(),
+            newly_uses: newly(put),
+            warnings: {
+                let mut warnings = warnings.remove(&put.script().name).unwrap_or_default();
+                warnings.extend(set_secrets.warnings(put));
+                warnings
+            },
             created: matches!(put, PutVersion::Created(_)),
             unchanged: matches!(put, PutVersion::Unchanged(_)),
             imported_by: importers.remove(&put.script().name).unwrap_or_default(),

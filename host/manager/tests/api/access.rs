@@ -180,5 +180,5 @@ async fn who_may_deploy_may_not_therefore_open_the_app() {
     assert_eq!(server.get(ACCESS).await.json()["development"], true);
     let of_other = server.token(Scope::ALL, Some(&app)).await;
     let foreign = server.anonymous("PUT", ACCESS).token(&of_other).json(&json!({ "development": false }));
-    foreign.send().await.problem("forbidden");
+    foreign.send().await.problem("app_not_found");
 }

@@ -13,6 +13,8 @@ fn fill(path: &str) -> String {
         .replace("{collection}", "c")
         .replace("{key}", "k")
         .replace("{principal}", "nobody")
+        .replace("{secret}", "x")
+        .replace("{variable}", "x")
 }
 
 fn operations(document: &Value) -> Vec<(String, String, Value)> {

@@ -20,6 +20,8 @@ mod owner;
 mod principals;
 mod routes;
 mod scripts;
+mod secrets;
 mod sessions;
 mod support;
 mod tokens;
+mod variables;

@@ -1,17 +1,20 @@
 //! One app as the ingress sees it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use picloud_core::{
     AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RouteMatch,
-    RoutePattern, RouteTable, SandboxCeiling, ScriptName,
+    RoutePattern, RouteTable, SandboxCeiling, ScriptName, SecretName,
 };
-use picloud_store::{AppDirectory, Store};
+use picloud_store::AppDirectory;
 
 use crate::{
     gate::{AppGate, Buckets, RouteGate},
     history::Sampler,
-    host::AppHost,
+    host::{AppHost, Sources},
     quota::KvUsage,
 };
 
@@ -39,6 +42,8 @@ pub(crate) struct ScriptEntry {
     pub(crate) name: ScriptName,
     pub(crate) version: i32,
     pub(crate) image: ImageKey,
+    /// The secrets that it may read.
+    pub(crate) secrets: BTreeSet<SecretName>,
 }
 
 /// What is known of an app beyond its present form.
@@ -71,15 +76,19 @@ impl AppEntry {
     pub(crate) fn new(
         app: AppDirectory,
         ceiling: &SandboxCeiling,
-        store: &Store,
+        sources: &Sources,
         state: Option<Arc<AppState>>,
     ) -> Self {
         let scripts: Scripts = app
             .scripts
             .into_iter()
             .map(|script| {
-                let entry =
-                    ScriptEntry { name: script.name.clone(), version: script.number, image: script.image };
+                let entry = ScriptEntry {
+                    name: script.name.clone(),
+                    version: script.number,
+                    image: script.image,
+                    secrets: script.secrets,
+                };
                 (script.name, Arc::new(entry))
             })
             .collect();
@@ -109,7 +118,7 @@ impl AppEntry {
             name: app.name,
             domains: app.domains,
             limits: ceiling.clamp(&app.limits),
-            host: Arc::new(AppHost::new(app.id, store.clone(), Arc::clone(&scripts))),
+            host: Arc::new(AppHost::new(app.id, sources.clone(), Arc::clone(&scripts))),
             scripts,
             state,
             gate: AppGate::of(app.access),

@@ -7,15 +7,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use picloud_core::{AppId, AppName, DomainName, SandboxCeiling};
-use picloud_store::{AppDirectory, Store, StoreError};
+use picloud_store::{AppDirectory, StoreError};
 use tokio::sync::{Mutex, Notify};
+
+use crate::host::Sources;
 
 pub(crate) use entry::{AppEntry, AppState, ScriptEntry, Scripts, Target};
 pub(crate) use feed::follow;
 
 /// All apps. Readers take a snapshot; a change makes a new one, in which the entries of other apps are shared.
 pub(crate) struct Directory {
-    store: Store,
+    sources: Sources,
     ceiling: SandboxCeiling,
     snapshot: ArcSwap<Snapshot>,
     /// Held from asking the store to taking up the answer, so that an older answer never replaces a newer one.
@@ -33,8 +35,8 @@ struct Snapshot {
 
 impl Directory {
     /// A directory without apps.
-    pub(crate) fn new(store: Store, ceiling: SandboxCeiling) -> Self {
-        Self { store, ceiling, snapshot: ArcSwap::default(), turn: Mutex::new(()), stale: Notify::new() }
+    pub(crate) fn new(sources: Sources, ceiling: SandboxCeiling) -> Self {
+        Self { sources, ceiling, snapshot: ArcSwap::default(), turn: Mutex::new(()), stale: Notify::new() }
     }
 
     /// The app of this id.
@@ -55,7 +57,7 @@ impl Directory {
     /// Loads one app again. When it returns, requests see the app as it was when this was called, or newer.
     pub(crate) async fn reload(&self, app: AppId) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        let loaded = self.store.directory_of(app).await?;
+        let loaded = self.sources.store.directory_of(app).await?;
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         let state = snapshot.remove(app);
         if let Some(loaded) = loaded {
@@ -68,7 +70,7 @@ impl Directory {
     /// Loads every app again.
     pub(crate) async fn reload_all(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
-        let loaded = self.store.directory().await?;
+        let loaded = self.sources.store.directory().await?;
         let before = self.snapshot.load();
         let mut snapshot = Snapshot::default();
         for app in loaded {
@@ -85,7 +87,7 @@ impl Directory {
     }
 
     fn entry(&self, app: AppDirectory, state: Option<Arc<AppState>>) -> Arc<AppEntry> {
-        Arc::new(AppEntry::new(app, &self.ceiling, &self.store, state))
+        Arc::new(AppEntry::new(app, &self.ceiling, &self.sources, state))
     }
 }
 

@@ -18,4 +18,5 @@ mod rates;
 mod requests;
 mod responses;
 mod scripts;
+mod secrets;
 mod signatures;

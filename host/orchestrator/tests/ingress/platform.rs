@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use picloud_core::{
     AccessPatch, AppId, AppName, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _, PrincipalName,
-    RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId,
+    RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId, UseKind, Uses,
 };
 use picloud_edge::Served;
 use picloud_orchestrator::{Addressing, Orchestrator, OrchestratorConfig, SandboxMode};
@@ -12,6 +12,7 @@ use picloud_store::{
     ExecutionFilter, NewOwner, NewRoute, NewToken, NewVersion, PageSize, PutRoute, Store, TokenHash,
     VersionCondition, testing::TestDatabase,
 };
+use picloud_vault::Vault;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) struct Platform {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) demo: AppId,
     pub(crate) address: SocketAddr,
+    pub(crate) vault: Arc<Vault>,
+    _folder: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Served>,
 }
@@ -50,7 +53,10 @@ impl Platform {
         let mut config = OrchestratorConfig::new(Addressing::new(None).unwrap(), sandbox);
         change(&mut config);
         let scripts = Arc::new(Scripts::default());
-        let node = Orchestrator::start(config, store.clone(), Arc::clone(&scripts) as _).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Arc::new(Vault::open(&folder.path().join("keys"), &[]).unwrap());
+        let node = Orchestrator::start(config, store.clone(), Arc::clone(&scripts) as _, Arc::clone(&vault));
+        let node = node.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -63,7 +69,7 @@ impl Platform {
                 node.serve(listener, shutdown).await
             }
         });
-        Self { store, node, scripts, demo, address, stop: Some(stop), served }
+        Self { store, node, scripts, demo, address, vault, _folder: folder, stop: Some(stop), served }
     }
 
     /// Sends bytes over a new connection and reads one answer, which must come.
@@ -194,8 +200,10 @@ pub(crate) async fn put_script(store: &Store, app: AppId, name: &str) {
     let sources =
         ScriptSources { name: name.clone(), source: Arc::clone(&source), libraries: BTreeMap::new() };
     let image = ImageKey::of(&sources);
+    let mut uses = Uses::default();
+    uses.add(UseKind::Secrets, "declared".into());
     let version =
-        NewVersion { name, source, image, handlers: Vec::new(), imports: Vec::new(), created_by: None };
+        NewVersion { name, source, image, handlers: Vec::new(), uses, imports: Vec::new(), created_by: None };
     store.put_version(app, &version, VersionCondition::None).await.unwrap();
 }
 

@@ -10,15 +10,15 @@ use std::{
 
 use picloud_core::{
     Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, ErrorCode, Event, Execute, Fault,
-    HostCalls, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession, KvWrite, Libraries, LogLevel,
-    LogLine, Logs, ScriptName, Usage,
+    HostCalls, HostError, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession, KvWrite, Libraries,
+    LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName, Usage, VariableName,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 /// Every script there is.
-pub(crate) const NAMES: [&str; 9] =
-    ["echo", "respond", "hello", "fail", "hold", "count", "store", "two", "api/nested"];
+pub(crate) const NAMES: [&str; 11] =
+    ["echo", "respond", "hello", "fail", "hold", "count", "store", "two", "api/nested", "secret", "variable"];
 
 /// Runs scripts by their names.
 pub(crate) struct Scripts {
@@ -77,6 +77,7 @@ impl Execute for Scripts {
                 reads,
                 logs: Logs { lines: logs, truncated: false },
                 usage: Usage { fuel: 1000, duration: Duration::from_micros(10), ..Usage::default() },
+                mask: SecretMask::default(),
             }
         })
     }
@@ -113,6 +114,16 @@ impl Scripts {
                 get(session, host, "b").await?;
                 Ok(text("read"))
             }
+            "secret" => {
+                let name = SecretName::new(request.query.as_str()).unwrap();
+                let value = host.secret(&invocation.script, &name).await.map_err(fault)?;
+                Ok(text(value.expose()))
+            }
+            "variable" => {
+                let name = VariableName::new(request.query.as_str()).unwrap();
+                let value = host.variable(&name).await.map_err(fault)?;
+                Ok(text(value.as_deref().unwrap_or("none")))
+            }
             "fail" => Err(Fault::new(ErrorCode::ScriptError, "the secret is 42")),
             _ => Ok(text("hello")),
         }
@@ -141,9 +152,13 @@ impl Scripts {
 }
 
 async fn get(session: &mut KvSession, host: &dyn HostCalls, key: &str) -> Result<Option<Arc<str>>, Fault> {
-    let entry = host.kv_get(&id(key)).await.map_err(|error| Fault::new(error.code, error.message))?;
+    let entry = host.kv_get(&id(key)).await.map_err(fault)?;
     session.fetched(id(key), entry);
     Ok(session.lookup(&id(key)).unwrap())
+}
+
+fn fault(error: HostError) -> Fault {
+    Fault::new(error.code, error.message)
 }
 
 /// A key of the collection that the scripts use.

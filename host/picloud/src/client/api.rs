@@ -48,6 +48,8 @@ pub(super) enum Payload<'a> {
     Json(&'a Value),
     /// JSON text as it is.
     JsonText(&'a str),
+    /// Text that is a value itself.
+    Text(&'a str),
 }
 
 impl Api {
@@ -168,11 +170,15 @@ impl Api {
         let body = match payload {
             Payload::None => None,
             Payload::Json(value) => Some(value.to_string()),
-            Payload::JsonText(text) => Some(text.to_owned()),
+            Payload::JsonText(text) | Payload::Text(text) => Some(text.to_owned()),
+        };
+        let media_type = match payload {
+            Payload::Text(_) => "text/plain; charset=utf-8",
+            Payload::None | Payload::Json(_) | Payload::JsonText(_) => "application/json",
         };
         let sent = match body {
             Some(body) => {
-                let request = request.header("content-type", "application/json").body(body);
+                let request = request.header("content-type", media_type).body(body);
                 let request = request.map_err(|error| ClientError::Input(error.to_string()))?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(limit).build())
             }

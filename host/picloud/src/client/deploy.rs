@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName};
+use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName, VariableName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -21,6 +21,7 @@ use super::{
     routes::Route,
     scripts::address,
     session::print_json,
+    uses::{self, Uses},
 };
 use crate::terminal::{self, GOOD, STRONG};
 
@@ -46,6 +47,8 @@ folders of yours. It may have:
   wall_ms = 2000
   [access]                      # who may call, see `picloud access set --help`
   client_rate_limit = \"100/min\"
+  [env]                         # variables for env::get; the same holds
+  REGION = \"eu\"
 
 Examples:
   picloud deploy hello.rhai --app demo
@@ -93,6 +96,9 @@ struct Bundle {
     limits: Option<LimitsPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessPatch>,
+    /// Variables; none are sent where there are none, since to set them needs another scope.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<VariableName, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +107,9 @@ struct Deployed {
     version: i32,
     url: Option<String>,
     handlers: Vec<String>,
+    newly_uses: Option<Uses>,
     warnings: Vec<String>,
+    created: bool,
     unchanged: bool,
     imported_by: Vec<String>,
 }
@@ -174,8 +182,8 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
         None => script_name(&app_folder.below, &args.path)?,
     };
     let app = app(args, app_folder.manifest.name)?;
-    let bundle =
-        Bundle { scripts: BTreeMap::from([(name, source)]), routes: None, limits: None, access: None };
+    let scripts = BTreeMap::from([(name, source)]);
+    let bundle = Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new() };
     Ok(Deployment { app, bundle, extent: Extent::Part })
 }
 
@@ -197,9 +205,10 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
+    let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access },
+        bundle: Bundle { scripts: project.scripts, routes, limits, access, env },
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
 }
@@ -239,6 +248,15 @@ fn report(scripts: &[Deployed]) -> Result<(), ClientError> {
             script.version,
             address(script.url.as_deref(), &script.handlers)
         ))?;
+        // Of a new script everything would be new.
+        for sentence in script.newly_uses.iter().filter(|_| !script.created).flat_map(uses::sentences) {
+            terminal::note(format_args!(
+                "note: {} v{} newly {}",
+                terminal::printable(&script.name),
+                script.version,
+                terminal::printable(&sentence)
+            ));
+        }
         for warning in &script.warnings {
             terminal::warning(format_args!("{}: {}", script.name, terminal::printable(warning)));
         }

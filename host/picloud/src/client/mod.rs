@@ -24,9 +24,12 @@ mod principals;
 mod project;
 mod routes;
 mod scripts;
+mod secrets;
 mod session;
 mod suggest;
 pub(crate) mod tokens;
+mod uses;
+mod variables;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -36,11 +39,14 @@ use std::{
 use clap::{Args, Subcommand};
 use picloud_core::AppName;
 
-pub(crate) use self::session::{Readiness, readiness};
 use self::{
     api::segment,
     error::ClientError,
     project::{AppFolder, Start},
+};
+pub(crate) use self::{
+    secrets::SecretCommand,
+    session::{Readiness, readiness},
 };
 use crate::{
     config::{DataDirArgs, parse_address, reachable},
@@ -153,6 +159,9 @@ pub(crate) enum ClientCommand {
     /// Read and write an app's key-value data
     #[command(subcommand)]
     Kv(kv::KvCommand),
+    /// Set, list and remove an app's plain variables
+    #[command(subcommand)]
+    Env(variables::EnvCommand),
 }
 
 /// Runs a client command.
@@ -180,8 +189,14 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Logs(args) => logs::run(&args),
         ClientCommand::Executions(args) => executions::run(&args),
         ClientCommand::Kv(command) => kv::run(command),
+        ClientCommand::Env(command) => variables::run(command),
     };
     ended(outcome)
+}
+
+/// Runs a command about secrets.
+pub(crate) fn secret(command: SecretCommand) -> Result<(), Failure> {
+    ended(secrets::run(command))
 }
 
 /// How a client command has ended.

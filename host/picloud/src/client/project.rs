@@ -9,7 +9,7 @@ use std::{
 
 use picloud_core::{
     AccessPatch, AppName, Change, LimitsPatch, Method, RateLimit, RouteAccess, RoutePattern, ScriptName,
-    wording::reworded,
+    VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,9 @@ pub(super) struct Manifest {
     /// Who may call its endpoints; what is left out stays as it is.
     #[serde(default, deserialize_with = "access::of_manifest")]
     pub(super) access: Option<AccessPatch>,
+    /// Its plain variables; those that are left out stay as they are.
+    #[serde(default)]
+    pub(super) env: BTreeMap<VariableName, String>,
 }
 
 /// `[[routes]]` of `picloud.toml`.
@@ -347,7 +350,7 @@ mod tests {
                 MANIFEST,
                 "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\naccess = 'token'\n\
                  rate_limit = '9/min'\n[limits]\n\
-                 memory_bytes = '8MiB'\nwall_ms = 2000\n",
+                 memory_bytes = '8MiB'\nwall_ms = 2000\n[env]\nREGION = 'eu'\n",
             ),
             ("hello.rhai", "1"),
             ("api/users.rhai", "2"),
@@ -357,6 +360,9 @@ mod tests {
         let project = read(temp.path()).unwrap();
         let names: Vec<_> = project.scripts.keys().map(ScriptName::as_str).collect();
         assert_eq!(names, ["api/users", "hello"]);
+        let env: Vec<_> =
+            project.manifest.env.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+        assert_eq!(env, [("REGION", "eu")]);
         let limits = project.manifest.limits.unwrap();
         assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
         let routes = project.routes().unwrap();
@@ -419,6 +425,12 @@ mod tests {
             let problem = refused(&[(MANIFEST, &format!("[limits]\nwall_ms = {value}")), ("a.rhai", "")]);
             assert!(problem.contains(&format!("wall_ms is {value}; allowed is a whole number")), "{problem}");
         }
+        assert!(
+            refused(&[(MANIFEST, "[env]\n'a b' = ''"), ("a.rhai", "")])
+                .contains("variable name contains ' '")
+        );
+        let problem = manifest("[env]\nA = 1");
+        assert!(problem.contains("it is the number 1; allowed is a text"), "{problem}");
         let route = "[[routes]]\npath = '/x'\nscript = 'b'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("which has no file"));
         let route = "[[routes]]\npath = 'x'\nscript = 'a'\n";

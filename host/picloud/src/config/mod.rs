@@ -20,6 +20,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use picloud_core::{DomainName, SandboxCeiling};
 use picloud_executor::{Compiler, ExecutorConfig};
+use picloud_vault::SECRET_KEYS_FILE;
 
 pub(crate) use self::{
     ceiling::CeilingArgs,
@@ -63,6 +64,21 @@ pub(crate) struct DatabaseArgs {
     /// Folder of PostgreSQL's programs (postgres, initdb) for its own server [default: found by itself]
     #[arg(long, env = "PICLOUD_POSTGRES_BIN", value_name = "FOLDER")]
     pub(crate) postgres_bin: Option<PathBuf>,
+}
+
+/// Where the keys of secrets are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SecretKeysArgs {
+    /// File of the keys that secrets are encrypted with [default: secret-keys in the data folder]
+    #[arg(long, env = "PICLOUD_SECRET_KEYS_FILE", value_name = "FILE", help_heading = "Storage")]
+    pub(crate) secret_keys_file: Option<PathBuf>,
+}
+
+impl SecretKeysArgs {
+    /// The file, whether it exists or not.
+    pub(crate) fn path(&self, data_dir: &Path) -> PathBuf {
+        self.secret_keys_file.clone().unwrap_or_else(|| data_dir.join(SECRET_KEYS_FILE))
+    }
 }
 
 /// How log lines look.
@@ -136,6 +152,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
+
+    #[command(flatten)]
+    pub(crate) secret_keys: SecretKeysArgs,
 
     /// Days that the history of invocations is kept
     #[arg(long, env = "PICLOUD_HISTORY_DAYS", value_name = "DAYS", default_value = "14", value_parser = values::whole(1, 3650), help_heading = "Storage")]

@@ -116,6 +116,10 @@ impl Borrowed {
         match HeldDataDir::take(args) {
             Ok(data) => Ok(Self::Started(Database::open(args, &data).await?, data)),
             Err(failure) => {
+                if let Some(url) = &args.database_url {
+                    let store = Store::connect(store_config(args, DatabaseAddress::Url(url.clone()))).await;
+                    return store.map(Self::Running).map_err(|error| outside_failure(&error));
+                }
                 let folder = DataDir::open(&args.data.path())?;
                 let Some(socket) = postgres::existing_socket_folder(folder.path()) else {
                     return Err(failure);

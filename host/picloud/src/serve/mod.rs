@@ -1,11 +1,12 @@
 //! Running the server, and what else needs its database.
 //!
-//! Start: data folder, listeners, PostgreSQL, schema, owner, executor, orchestrator, manager. Stop: drain,
+//! Start: data folder, listeners, PostgreSQL, schema, owner, secret keys, executor, orchestrator, manager. Stop: drain,
 //! flush, connections, PostgreSQL, data folder.
 
 mod database;
 mod logging;
 mod node;
+mod secrets;
 mod signals;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use self::database::{Borrowed, Database, HeldDataDir};
+pub(crate) use self::secrets::{RotateKeyArgs, rotate_key};
 use crate::{
     client::{self, tokens},
     config::{DatabaseArgs, LogArgs, ServeArgs},

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, HeldDataDir},
+    secrets,
     signals::StopSignals,
 };
 use crate::{
@@ -71,6 +72,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
+    let vault = secrets::open(&args.secret_keys, data_dir, &database.store).await?;
     if stop.is_cancelled() {
         return Ok(());
     }
@@ -82,10 +84,11 @@ async fn serve(
     let sandbox = SandboxMode { pool_mode: executor.pool_mode().as_str(), reset: executor.reset().as_str() };
     let executor: Arc<dyn Execute> = Arc::new(executor);
     let config = orchestrator_config(args, sandbox);
-    let orchestrator = Orchestrator::start(config, database.store.clone(), Arc::clone(&executor));
+    let orchestrator =
+        Orchestrator::start(config, database.store.clone(), Arc::clone(&executor), Arc::clone(&vault));
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
     let config = manager_config(args, &listeners);
-    let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone());
+    let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);
 
     let places = Places::of(args, &listeners, data_dir);
     let manager_stop = CancellationToken::new();

@@ -13,4 +13,5 @@ mod hostile_http;
 mod kv;
 mod lifecycle;
 mod limits;
+mod secrets;
 mod support;

@@ -1,8 +1,10 @@
 //! Uploading many scripts, with the routes to them and the settings of their app, at once.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use picloud_core::{AccessPatch, AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId};
+use picloud_core::{
+    AccessPatch, AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId, VariableName,
+};
 use sqlx::PgConnection;
 
 use super::{
@@ -16,6 +18,7 @@ use crate::{
     changes::notify,
     routes::replace_routes,
     text::parse,
+    variables::replace_variables,
 };
 
 /// A version of a bundle.
@@ -47,6 +50,8 @@ pub struct Bundle<'a> {
     pub limits: LimitsPatch,
     /// Settings of who may call, to be replaced.
     pub access: Option<&'a AccessPatch>,
+    /// Variables to be set; the others stay.
+    pub variables: Option<&'a BTreeMap<VariableName, Arc<str>>>,
     /// The first member of an app that is made with the bundle.
     pub admin: Option<PrincipalId>,
     /// What becomes of the app's other scripts.
@@ -99,6 +104,9 @@ impl Store {
         replace_limits(&mut transaction, app, &bundle.limits).await?;
         if let Some(access) = bundle.access {
             replace_access(&mut transaction, app, access).await?;
+        }
+        if let Some(variables) = bundle.variables {
+            replace_variables(&mut transaction, app, variables).await?;
         }
         let mut versions: BTreeMap<&ScriptName, ScriptVersionId> = BTreeMap::new();
         let mut kinds = Vec::with_capacity(bundle.scripts.len());

@@ -8,7 +8,8 @@ mod versions;
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash};
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash, Uses};
+use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::{
@@ -27,6 +28,7 @@ macro_rules! version_of {
             image_key: $row.image_key,
             size: $row.size,
             handlers: $row.handlers,
+            uses: $row.uses,
             created_at: $row.created_at,
             created_by: $row.created_by,
         })
@@ -68,6 +70,8 @@ pub struct ScriptVersion {
     pub size: u32,
     /// What handles its events: `on_request` and its like, or `body`; empty where nothing does, as in a library.
     pub handlers: Vec<String>,
+    /// What its source and its libraries use; `None` where it was uploaded before that was noted.
+    pub uses: Option<Uses>,
     /// When it was uploaded.
     pub created_at: OffsetDateTime,
     /// Who uploaded it; `None` where that principal is gone.
@@ -84,10 +88,10 @@ impl Store {
     ) -> Result<Page<Script>, StoreError> {
         let rows = sqlx::query_as!(
             ScriptRow,
-            "SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
-                v.image_key, v.size, v.handlers, v.created_at, v.created_by
+            r#"SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
+                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
-            WHERE s.app_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3",
+            WHERE s.app_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3"#,
             app.as_uuid(),
             after.map_or("", ScriptName::as_str),
             size.and_one(),
@@ -99,10 +103,10 @@ impl Store {
     pub async fn script(&self, app: AppId, name: &ScriptName) -> Result<Option<Script>, StoreError> {
         let row = sqlx::query_as!(
             ScriptRow,
-            "SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
-                v.image_key, v.size, v.handlers, v.created_at, v.created_by
+            r#"SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
+                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
-            WHERE s.app_id = $1 AND s.name = $2",
+            WHERE s.app_id = $1 AND s.name = $2"#,
             app.as_uuid(),
             name.as_str(),
         );
@@ -149,6 +153,7 @@ struct ScriptRow {
     image_key: Vec<u8>,
     size: Option<i32>,
     handlers: Vec<String>,
+    uses: Option<Json<Uses>>,
     created_at: OffsetDateTime,
     created_by: Option<uuid::Uuid>,
 }
@@ -174,6 +179,7 @@ struct VersionRow {
     image_key: Vec<u8>,
     size: Option<i32>,
     handlers: Vec<String>,
+    uses: Option<Json<Uses>>,
     created_at: OffsetDateTime,
     created_by: Option<uuid::Uuid>,
 }
@@ -189,6 +195,7 @@ impl TryFrom<VersionRow> for ScriptVersion {
             image: ImageKey::from_bytes(digest(row.image_key)?),
             size: row.size.unwrap_or_default().unsigned_abs(),
             handlers: row.handlers,
+            uses: row.uses.map(|uses| uses.0),
             created_at: row.created_at,
             created_by: row.created_by.map(PrincipalId::from_uuid),
         })

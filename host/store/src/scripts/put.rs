@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash};
-use sqlx::PgConnection;
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash, Uses};
+use sqlx::{PgConnection, types::Json};
 
 use super::{Script, versions::activate};
 use crate::{Store, StoreError, apps::lock_app, changes::notify};
@@ -25,6 +25,8 @@ pub struct NewVersion {
     pub image: ImageKey,
     /// What handles its events, as the sandbox says.
     pub handlers: Vec<String>,
+    /// What it and its libraries use, as the sandbox says.
+    pub uses: Uses,
     /// The versions of the libraries that went into the image, directly or not.
     pub imports: Vec<ScriptVersionId>,
     /// Who uploads it.
@@ -49,8 +51,13 @@ pub enum PutVersion {
     /// The script is new.
     Created(Script),
     /// It has a new version, which is now active.
-    Updated(Script),
-    /// Source, libraries and handlers are those of the active version: nothing was done.
+    Updated {
+        /// The script.
+        script: Script,
+        /// What the version used that was active before; `None` where that was not noted.
+        used_before: Option<Uses>,
+    },
+    /// Source, libraries, handlers and uses are those of the active version: nothing was done.
     Unchanged(Script),
 }
 
@@ -58,13 +65,13 @@ impl PutVersion {
     /// The script as it is now.
     pub fn script(&self) -> &Script {
         match self {
-            Self::Created(script) | Self::Updated(script) | Self::Unchanged(script) => script,
+            Self::Created(script) | Self::Updated { script, .. } | Self::Unchanged(script) => script,
         }
     }
 }
 
 impl Store {
-    /// Stores a version and makes it active, unless the active version has the same source, image and handlers.
+    /// Stores a version and makes it active, unless the active version has the same source, image, handlers and uses.
     ///
     /// [`StoreError::Conflict`] if `condition` does not hold or a pinned library is gone; 100 versions are
     /// kept beside those in use, older ones are removed.
@@ -95,22 +102,22 @@ impl Store {
         let script = self.script(app, name).await?.ok_or(StoreError::Conflict)?;
         Ok(match kind {
             PutKind::Created => PutVersion::Created(script),
-            PutKind::Updated => PutVersion::Updated(script),
+            PutKind::Updated { used_before } => PutVersion::Updated { script, used_before },
             PutKind::Unchanged => PutVersion::Unchanged(script),
         })
     }
 }
 
 /// What an upload did, within its transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PutKind {
     Created,
-    Updated,
+    Updated { used_before: Option<Uses> },
     Unchanged,
 }
 
 /// A version that an upload has made active, or has found so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Put {
     pub(super) version: ScriptVersionId,
     pub(super) kind: PutKind,
@@ -147,7 +154,11 @@ pub(super) async fn put(
     let id = insert(connection, app, script, number, version).await?;
     activate(connection, script, id, version.created_by).await?;
     prune(connection, script, number).await?;
-    Ok(Put { version: id, kind: if current.is_some() { PutKind::Updated } else { PutKind::Created } })
+    let kind = match current {
+        Some(current) => PutKind::Updated { used_before: current.uses.map(|uses| uses.0) },
+        None => PutKind::Created,
+    };
+    Ok(Put { version: id, kind })
 }
 
 struct Current {
@@ -156,14 +167,16 @@ struct Current {
     source_hash: Vec<u8>,
     image_key: Vec<u8>,
     handlers: Vec<String>,
+    uses: Option<Json<Uses>>,
 }
 
 impl Current {
-    /// The handlers may differ where another version of the interpreter read the same source.
+    /// Handlers and uses may differ where another version of the interpreter read the same source.
     fn is_same(&self, version: &NewVersion) -> bool {
         self.source_hash == SourceHash::of(&version.source).as_bytes()
             && self.image_key == version.image.as_bytes()
             && self.handlers == version.handlers
+            && self.uses.as_ref().is_some_and(|uses| uses.0 == version.uses)
     }
 }
 
@@ -174,9 +187,9 @@ async fn current(
 ) -> Result<Option<Current>, StoreError> {
     let row = sqlx::query_as!(
         Current,
-        "SELECT v.id, v.number, v.source_hash, v.image_key, v.handlers
+        r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.handlers, v.uses AS "uses: Json<Uses>"
         FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
-        WHERE s.app_id = $1 AND s.name = $2",
+        WHERE s.app_id = $1 AND s.name = $2"#,
         app.as_uuid(),
         name.as_str(),
     );
@@ -222,8 +235,8 @@ async fn insert(
     let hash = SourceHash::of(&version.source);
     let inserted = sqlx::query!(
         "INSERT INTO script_versions
-            (id, script_id, app_id, number, source, source_hash, image_key, handlers, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            (id, script_id, app_id, number, source, source_hash, image_key, handlers, created_by, uses)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         id.as_uuid(),
         script.as_uuid(),
         app.as_uuid(),
@@ -233,6 +246,7 @@ async fn insert(
         &version.image.as_bytes()[..],
         &version.handlers,
         version.created_by.map(PrincipalId::as_uuid),
+        Json(&version.uses) as _,
     );
     inserted.execute(&mut *connection).await?;
     // Only libraries of the same app: an id from elsewhere finds nothing.

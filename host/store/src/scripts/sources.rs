@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId};
-use sqlx::PgConnection;
+use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId, Uses};
+use sqlx::{PgConnection, types::Json};
 
 use super::{ScriptVersion, version_of};
 use crate::{Store, StoreError, text::parse};
@@ -37,8 +37,8 @@ impl Store {
         number: Option<i32>,
     ) -> Result<Option<ScriptSource>, StoreError> {
         let row = sqlx::query!(
-            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at,
-                v.created_by, v.source
+            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers,
+                v.uses AS "uses: Json<Uses>", v.created_at, v.created_by, v.source
             FROM scripts s JOIN script_versions v ON v.script_id = s.id
             WHERE s.app_id = $1 AND s.name = $2
                 AND CASE WHEN $3::integer IS NULL THEN v.id = s.active_version_id ELSE v.number = $3 END"#,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId};
-use sqlx::PgConnection;
+use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, Uses};
+use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
 use super::{Script, ScriptVersion, sources::sources_of, version_of};
@@ -53,7 +53,8 @@ impl Store {
         size: PageSize,
     ) -> Result<Page<ListedVersion>, StoreError> {
         let rows = sqlx::query!(
-            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers, v.created_at, v.created_by,
+            r#"SELECT v.id, v.number, v.source_hash, v.image_key, v.size, v.handlers,
+                v.uses AS "uses: Json<Uses>", v.created_at, v.created_by,
                 ARRAY(SELECT l.name FROM script_imports i JOIN script_versions lv ON lv.id = i.library_version_id
                     JOIN scripts l ON l.id = lv.script_id WHERE i.version_id = v.id ORDER BY l.name)
                     AS "import_names!",

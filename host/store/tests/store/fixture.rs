@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
     AppId, AppName, CollectionName, Effects, ImageKey, KvId, KvKey, KvListQuery, KvReads, KvSession, KvWrite,
-    ScriptName, ScriptSources, ScriptVersionId,
+    ScriptName, ScriptSources, ScriptVersionId, Uses,
 };
 use picloud_store::{KvCommit, NewVersion, PageSize, PutVersion, Store, VersionCondition, testing};
 
@@ -108,6 +108,7 @@ pub(crate) async fn version(
         source,
         image: ImageKey::of(&built),
         handlers: vec!["on_request".to_owned()],
+        uses: Uses::default(),
         imports,
         created_by: None,
     }

@@ -15,3 +15,5 @@ mod lifecycle;
 mod principals;
 mod routes;
 mod scripts;
+mod secrets;
+mod variables;

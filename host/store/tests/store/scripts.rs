@@ -1,6 +1,6 @@
 //! Scripts, versions, pinned libraries.
 
-use picloud_core::{BODY_HANDLER, ImageKey, Method, ScriptVersionId, SourceHash};
+use picloud_core::{BODY_HANDLER, ImageKey, Method, ScriptVersionId, SecretName, SourceHash, UseKind, Uses};
 use picloud_store::{
     NewRoute, NewVersion, PutVersion, RollBack, StoreError, VersionCondition, testing::TestDatabase,
 };
@@ -16,7 +16,9 @@ async fn an_upload_makes_a_version_only_if_something_changed() {
     assert_eq!(first.active.handlers, ["on_request"]);
     let PutVersion::Unchanged(same) = upload(&store, app, "hello", "1", &[]).await else { panic!() };
     assert_eq!(same, first);
-    let PutVersion::Updated(second) = upload(&store, app, "hello", "2", &[]).await else { panic!() };
+    let PutVersion::Updated { script: second, .. } = upload(&store, app, "hello", "2", &[]).await else {
+        panic!()
+    };
     assert_eq!((second.id, second.active.number), (first.id, 2));
     assert_eq!(store.script(app, &script_name("hello")).await.unwrap(), Some(second));
 }
@@ -29,7 +31,7 @@ async fn the_same_source_with_another_library_is_another_version() {
     let old = store.script(app, &script_name("main")).await.unwrap().unwrap().active.image;
     upload(&store, app, "lib", "fn f() { 2 }", &[]).await;
     let put = upload(&store, app, "main", "import \"lib\" as l;", &["lib"]).await;
-    assert!(matches!(put, PutVersion::Updated(_)));
+    assert!(matches!(put, PutVersion::Updated { .. }));
 
     // The first image is still built from the first library.
     let sources = store.image_sources(app, old).await.unwrap().unwrap();
@@ -71,8 +73,51 @@ async fn the_same_source_with_other_handlers_is_another_version() {
     store.put_version(app, &old, VersionCondition::None).await.unwrap();
     let new = NewVersion { handlers: vec![BODY_HANDLER.to_owned()], ..old };
     let put = store.put_version(app, &new, VersionCondition::None).await.unwrap();
-    assert!(matches!(put, PutVersion::Updated(_)), "{put:?}");
+    assert!(matches!(put, PutVersion::Updated { .. }), "{put:?}");
     assert_eq!((put.script().active.number, put.script().active.handlers.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_a_version_uses_is_kept_and_compared_with_the_one_before() {
+    let (store, app) = with_app().await;
+    let using = |secret: Option<&str>| {
+        let mut uses = Uses::default();
+        if let Some(name) = secret {
+            uses.add(UseKind::Secrets, name.into());
+        }
+        uses
+    };
+    let old = version(&store, app, "hello", "1", &[]).await;
+    store.put_version(app, &old, VersionCondition::None).await.unwrap();
+    let new = NewVersion { uses: using(Some("stripe")), ..old };
+    let put = store.put_version(app, &new, VersionCondition::None).await.unwrap();
+    let PutVersion::Updated { script, used_before } = put else { panic!("{put:?}") };
+    assert_eq!((script.active.uses, used_before), (Some(using(Some("stripe"))), Some(using(None))));
+    let again = store.put_version(app, &new, VersionCondition::None).await.unwrap();
+    assert!(matches!(again, PutVersion::Unchanged(_)), "{again:?}");
+
+    let name = script_name("hello");
+    let versions = store.versions(app, &name, None, size(9)).await.unwrap().items;
+    let uses: Vec<_> = versions.into_iter().map(|listed| listed.version.uses.unwrap()).collect();
+    assert_eq!(uses, [using(Some("stripe")), using(None)]);
+    let source = store.script_source(app, &name, None).await.unwrap().unwrap();
+    assert_eq!(source.version.uses, Some(using(Some("stripe"))));
+    let directory = store.directory_of(app).await.unwrap().unwrap();
+    let declared: Vec<_> = directory.scripts[0].secrets.iter().map(SecretName::as_str).collect();
+    assert_eq!(declared, ["stripe"]);
+}
+
+#[tokio::test]
+async fn a_version_from_before_uses_were_noted_is_uploaded_anew() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let app = store.create_app(&app_name("demo")).await.unwrap().id;
+    upload(&store, app, "hello", "1", &[]).await;
+    database.execute("UPDATE script_versions SET uses = NULL").await;
+    let PutVersion::Updated { script, used_before } = upload(&store, app, "hello", "1", &[]).await else {
+        panic!("it is known by now what it uses")
+    };
+    assert_eq!((script.active.number, script.active.uses, used_before), (2, Some(Uses::default()), None));
 }
 
 #[tokio::test]
@@ -102,7 +147,9 @@ async fn rolling_back_makes_an_old_version_active_and_is_remembered() {
     assert_eq!(store.roll_back(app, &name, 1, None).await.unwrap(), RollBack::Unchanged(back));
     assert_eq!(&*store.script_source(app, &name, None).await.unwrap().unwrap().source, "1");
     // The next version continues the numbers, and the same source again is a new version.
-    let PutVersion::Updated(next) = upload(&store, app, "hello", "3", &[]).await else { panic!() };
+    let PutVersion::Updated { script: next, .. } = upload(&store, app, "hello", "3", &[]).await else {
+        panic!()
+    };
     assert_eq!(next.active.number, 4);
     let activations = store.activations(app, &name, size(10)).await.unwrap();
     assert_eq!(activations.iter().map(|a| a.number).collect::<Vec<_>>(), [4, 1, 3, 2, 1]);

@@ -1,5 +1,6 @@
 //! Scripts: upload, read, versions, back to a version.
 
+mod uses;
 mod views;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::{
     store_error::from_store,
 };
 
+pub(crate) use uses::{SetSecrets, UsedView, UsesView, newly};
 use views::{PinnedImport, PutAnswer, RollbackAnswer, ScriptDetail, VersionView};
 pub(crate) use views::{ScriptUrls, ScriptView};
 
@@ -147,12 +149,13 @@ pub(crate) async fn put_script(
     let condition = condition(&context, app.id, &name, &Precondition::of(&parts.headers)?).await?;
     let source = read_source(&parts.headers, body, app.limits.source_bytes).await?;
     let built = deploy::build(&context, app.id, &name, &source, &Arc::default()).await?;
-    let (imports, warnings) = (built.script.imports, built.script.warnings);
+    let (imports, mut warnings) = (built.script.imports, built.script.warnings);
     let version = NewVersion {
         name: name.clone(),
         source: source.into(),
         image: built.script.image,
         handlers: built.script.handlers,
+        uses: built.script.uses,
         imports: built.imports.iter().filter_map(Import::stored).collect(),
         created_by: Some(caller.principal.id),
     };
@@ -161,16 +164,18 @@ pub(crate) async fn put_script(
     context.app_changed(app.id).await;
     let (status, unchanged) = match put {
         PutVersion::Created(_) => (StatusCode::CREATED, false),
-        PutVersion::Updated(_) => (StatusCode::OK, false),
+        PutVersion::Updated { .. } => (StatusCode::OK, false),
         PutVersion::Unchanged(_) => (StatusCode::OK, true),
     };
     let importers = context.store.outdated_importers(app.id, std::slice::from_ref(&name)).await;
     let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
     let url = ScriptUrls::load(&context, &app).await?.of(put.script());
+    warnings.extend(SetSecrets::load(&context, &app).await?.warnings(&put));
+    let newly_uses = newly(&put);
     let headers = [tag(put.script()).header(), location(&app, &name)];
     let script = ScriptView::of(put.script(), url);
-    Ok((status, headers, Json(PutAnswer { script, imports, warnings, unchanged, imported_by }))
-        .into_response())
+    let answer = PutAnswer { script, imports, newly_uses, warnings, unchanged, imported_by };
+    Ok((status, headers, Json(answer)).into_response())
 }
 
 fn location(app: &App, name: &ScriptName) -> (HeaderName, String) {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::uses::{UsedView, UsesView, view};
 use crate::{context::Context, error::ApiError, store_error::from_store};
 
 /// A script, as its active version is.
@@ -26,6 +27,10 @@ pub(crate) struct ScriptView {
     pub(super) url: Option<String>,
     /// What handles its events: `on_request` and its like, or `body` where its body does. Empty in a library.
     pub(super) handlers: Vec<String>,
+    /// What it and its libraries use, by kind (`kv`, `secrets`, `env`, `scripts`), as far as the source tells. Null
+    /// where it was uploaded before that was noted.
+    #[schema(value_type = Option<std::collections::HashMap<String, UsedView>>)]
+    pub(super) uses: Option<UsesView>,
     /// When the script was first uploaded.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
@@ -43,6 +48,9 @@ pub(crate) struct PutAnswer {
     /// The libraries that this version imports, directly or not, pinned as they are now.
     #[schema(value_type = Vec<String>)]
     pub(super) imports: Vec<ScriptName>,
+    /// What it uses that the version before did not; null where that is not known.
+    #[schema(value_type = Option<std::collections::HashMap<String, UsedView>>)]
+    pub(super) newly_uses: Option<UsesView>,
     /// What its author probably did not mean, in plain words.
     pub(super) warnings: Vec<String>,
     /// Whether source, libraries and handlers were those of the active version already, so that nothing was done.
@@ -98,6 +106,9 @@ pub(crate) struct VersionView {
     pub(super) size: u32,
     /// What handles its events.
     pub(super) handlers: Vec<String>,
+    /// What it and its libraries use; null where it was uploaded before that was noted.
+    #[schema(value_type = Option<std::collections::HashMap<String, UsedView>>)]
+    pub(super) uses: Option<UsesView>,
     /// The libraries it was built from, and the numbers of their versions.
     pub(super) imports: Vec<PinnedImport>,
     /// When it was uploaded.
@@ -124,6 +135,7 @@ impl ScriptView {
             size: active.size,
             url,
             handlers: active.handlers.clone(),
+            uses: active.uses.as_ref().map(view),
             created_at: script.created_at,
             updated_at: active.created_at,
         }
@@ -144,6 +156,7 @@ impl VersionView {
             sha256: version.source_hash.to_string(),
             size: version.size,
             handlers: version.handlers,
+            uses: version.uses.as_ref().map(view),
             imports: PinnedImport::list(imports),
             created_at: version.created_at,
             created_by: version.created_by,

@@ -16,6 +16,7 @@ use picloud_manager::{AppAddress, Manager, ManagerConfig, OwnerToken, ensure_own
 use picloud_store::{
     NewPrincipal, NewToken, Principal, PrincipalKind, Store, TokenHash, testing::TestDatabase,
 };
+use picloud_vault::{SECRET_KEYS_FILE, Vault};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) node: Arc<ScriptedNode>,
     pub(crate) owner: String,
     pub(crate) manager: Manager,
+    pub(crate) vault: Arc<Vault>,
     _data_dir: TempDir,
     _running: DropGuard,
 }
@@ -75,11 +77,22 @@ impl Server {
             trusted_proxies: Vec::new(),
         };
         let node = Arc::new(ScriptedNode::default());
-        let manager = Manager::new(config, store.clone(), Arc::new(sandbox::ScriptedSandbox), node.clone());
+        let vault = Arc::new(Vault::open(&data_dir.path().join(SECRET_KEYS_FILE), &[]).unwrap());
+        let sandbox = Arc::new(sandbox::ScriptedSandbox);
+        let manager = Manager::new(config, store.clone(), sandbox, node.clone(), Arc::clone(&vault));
         let shutdown = CancellationToken::new();
         tokio::spawn(manager.clone().serve(listener, shutdown.clone().cancelled_owned()));
-        let running = shutdown.drop_guard();
-        Self { address, store, database, node, owner, manager, _data_dir: data_dir, _running: running }
+        Self {
+            address,
+            store,
+            database,
+            node,
+            owner,
+            manager,
+            vault,
+            _data_dir: data_dir,
+            _running: shutdown.drop_guard(),
+        }
     }
 
     /// A call with the owner's token.

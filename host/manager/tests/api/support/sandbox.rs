@@ -9,10 +9,11 @@ use std::{
 use picloud_core::{
     AppId, BODY_HANDLER, BoxFuture, BuildError, BuiltScript, Completion, DirectCall, DirectResult, Effects,
     ErrorCode, Execute, ExecutionId, Fault, HostCalls, ImageKey, Invocation, KvReads, Libraries, LogLevel,
-    LogLine, Logs, Node, NodeStatus, ScriptName, ScriptSources, SourcePosition, Usage,
+    LogLine, Logs, Node, NodeStatus, ScriptName, ScriptSources, SecretMask, SourcePosition, Usage, UseKind,
+    Uses,
 };
 
-/// Compiles everything but lines that start with `!`; `import NAME` lines import.
+/// Compiles everything but lines that start with `!`; `import NAME` lines import, `secret NAME` lines declare.
 pub(crate) struct ScriptedSandbox;
 
 impl Execute for ScriptedSandbox {
@@ -44,16 +45,22 @@ impl Execute for ScriptedSandbox {
                 _ => vec![BODY_HANDLER.into()],
             };
             let warnings = if source.is_empty() { vec!["the script is empty".into()] } else { Vec::new() };
-            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings })
+            let mut uses = Uses::default();
+            let texts = sources.libraries.values().chain([&sources.source]);
+            for name in texts.flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("secret ")) {
+                uses.add(UseKind::Secrets, name.to_owned());
+            }
+            Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings, uses })
         })
     }
 
     fn execute(&self, _: Invocation, _: Arc<dyn HostCalls>) -> BoxFuture<'_, Completion> {
         let fault = Fault::new(ErrorCode::Internal, "the control plane runs scripts through the node only");
         let (effects, reads, logs) = (Effects::default(), KvReads::default(), Logs::default());
-        Box::pin(
-            async move { Completion { outcome: Err(fault), effects, reads, logs, usage: Usage::default() } },
-        )
+        Box::pin(async move {
+            let (usage, mask) = (Usage::default(), SecretMask::default());
+            Completion { outcome: Err(fault), effects, reads, logs, usage, mask }
+        })
     }
 }
 

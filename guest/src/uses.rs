@@ -1,0 +1,202 @@
+//! What a script uses, read from its syntax tree: which secrets it may have, and the report at its deployment.
+//!
+//! A use is known by name where the name is text in the call, or a constant of the top level that is text; else it is
+//! any. Secrets can also be declared: `const SECRETS = ["name"]` at the top level.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FnCallExpr, Stmt};
+
+/// The constant that declares secrets.
+const DECLARATION: &str = "SECRETS";
+
+/// A kind of thing that scripts use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UseKind {
+    /// Collections of key-value data.
+    Kv,
+    /// Secrets.
+    Secrets,
+    /// Plain variables.
+    Env,
+    /// Scripts that it calls.
+    Scripts,
+}
+
+/// What is used of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// The names that stand in the source.
+    pub names: BTreeSet<String>,
+    /// Whether there are uses whose name is made only while the script runs.
+    pub any: bool,
+}
+
+/// What a script and its libraries use, by kind.
+pub type Uses = BTreeMap<UseKind, Used>;
+
+/// Adds what one script or library uses.
+pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
+    let constants = text_constants(ast);
+    for statement in ast.statements() {
+        if let Some(declared) = declaration(statement) {
+            let secrets = uses.entry(UseKind::Secrets).or_default();
+            secrets.names.extend(declared);
+        }
+    }
+    ast.walk(&mut |path: &[ASTNode<'_>]| {
+        let Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) = path.last()
+        else {
+            return true;
+        };
+        if let Some(kind) = kind_of(call) {
+            let used = uses.entry(kind).or_default();
+            match call.args.first().map(|argument| name_of(argument, &constants)) {
+                Some(Some(name)) => {
+                    used.names.insert(name);
+                }
+                Some(None) => used.any = true,
+                // It lacks its argument and fails whenever it is called.
+                None => {}
+            }
+        }
+        true
+    });
+}
+
+/// What a call uses, if its first argument is a name.
+fn kind_of(call: &FnCallExpr) -> Option<UseKind> {
+    let [module] = call.namespace.path.as_slice() else { return None };
+    match (module.as_str(), call.name.as_str()) {
+        ("kv", _) => Some(UseKind::Kv),
+        ("secret", "get") => Some(UseKind::Secrets),
+        ("env", "get") => Some(UseKind::Env),
+        ("app", "invoke") => Some(UseKind::Scripts),
+        _ => None,
+    }
+}
+
+fn name_of(argument: &Expr, constants: &BTreeMap<String, String>) -> Option<String> {
+    match argument {
+        Expr::StringConstant(text, _) => Some(text.to_string()),
+        Expr::Variable(variable, ..) if variable.2.is_empty() => constants.get(variable.1.as_str()).cloned(),
+        _ => None,
+    }
+}
+
+/// Constants of the top level that are text.
+fn text_constants(ast: &AST) -> BTreeMap<String, String> {
+    let constants = ast.statements().iter().filter_map(|statement| {
+        let (name, value) = constant(statement)?;
+        let Expr::StringConstant(text, _) = value else { return None };
+        Some((name.to_owned(), text.to_string()))
+    });
+    constants.collect()
+}
+
+/// The names that a statement declares as secrets, if it is such a declaration.
+fn declaration(statement: &Stmt) -> Option<Vec<String>> {
+    let (_, value) = constant(statement).filter(|(name, _)| *name == DECLARATION)?;
+    let value = value.get_literal_value(None)?;
+    let text = |value: &Dynamic| value.as_immutable_string_ref().ok().map(|text| text.to_string());
+    match value.as_array_ref() {
+        Ok(names) => Some(names.iter().filter_map(text).collect()),
+        Err(_) => text(&value).map(|name| vec![name]),
+    }
+}
+
+fn constant(statement: &Stmt) -> Option<(&str, &Expr)> {
+    match statement {
+        Stmt::Var(variable, flags, _) if flags.contains(ASTFlags::CONSTANT) => {
+            Some((variable.0.as_str(), &variable.1))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rhai::{Engine, OptimizationLevel, Scope};
+
+    use super::*;
+
+    fn uses(source: &str) -> Uses {
+        let mut engine = Engine::new();
+        engine.set_optimization_level(OptimizationLevel::Simple);
+        let ast = engine.compile_with_scope(&Scope::new(), source).unwrap();
+        let mut uses = Uses::new();
+        collect(&ast, &mut uses);
+        uses
+    }
+
+    fn secrets(source: &str) -> (Vec<String>, bool) {
+        let used = uses(source).remove(&UseKind::Secrets).unwrap_or_default();
+        (used.names.into_iter().collect(), used.any)
+    }
+
+    #[test]
+    fn names_are_found_wherever_a_call_may_stand() {
+        for source in [
+            "secret::get(\"a\")",
+            "secret::get(`a`);",
+            "fn on_request(req) { if req.path == \"/\" { secret::get(\"a\") } else { 1 } }",
+            "let f = |x| x + secret::get(\"a\"); f.call(1)",
+            "`${secret::get(\"a\")}`",
+            "#{ key: [secret::get(\"a\")] }",
+            "for i in 0..3 { print(secret::get(\"a\")); }",
+            "try { secret::get(\"a\"); } catch (e) { throw e }",
+            "switch secret::get(\"a\") { 1 => 2, _ => 3 }",
+            "let x = 1; switch x { 1 => secret::get(\"a\"), _ => 3 }",
+            "while secret::get(\"a\") == \"\" {}",
+            "return secret::get(\"a\");",
+            "let x = (); x ?? secret::get(\"a\")",
+            "hash::hmac(secret::get(\"a\"), \"x\").len()",
+            "secret::get(\"a\").len",
+            "const NAME = \"a\"; secret::get(NAME)",
+            "const NAME = \"a\"; fn on_request(req) { secret::get(NAME) }",
+            "const SECRETS = [\"a\"]; fn on_request(req) { 1 }",
+            "const SECRETS = \"a\"; 1",
+        ] {
+            assert_eq!(secrets(source), (vec!["a".to_owned()], false), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_made_is_any() {
+        for source in
+            ["secret::get(\"a\" + req.path)", "fn f(x) { secret::get(x) }", "let n = \"a\"; secret::get(n)"]
+        {
+            assert!(secrets(source).1, "{source}");
+        }
+        let both = "const SECRETS = [\"a\", \"b\", 7]; fn on_request(req) { secret::get(req.query.which) }";
+        assert_eq!(secrets(both), (vec!["a".into(), "b".into()], true));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_use_is_none() {
+        for source in [
+            "// secret::get(\"a\")\n1",
+            "\"secret::get(\\\"a\\\")\"",
+            "fn get(x) { x } get(\"a\")",
+            "1",
+            "secret::get()",
+        ] {
+            assert_eq!(secrets(source).0, [""; 0], "{source}");
+        }
+    }
+
+    #[test]
+    fn every_kind_is_noted() {
+        let all = uses(
+            "kv::set(\"visits\", \"k\", 1); kv::incr(req.path, \"k\"); env::get(\"REGION\"); app::invoke(\"other\", 1)",
+        );
+        let used = |kind: UseKind| {
+            let used = &all[&kind];
+            (used.names.iter().map(String::as_str).collect::<Vec<_>>(), used.any)
+        };
+        assert_eq!(used(UseKind::Kv), (vec!["visits"], true));
+        assert_eq!(used(UseKind::Env), (vec!["REGION"], false));
+        assert_eq!(used(UseKind::Scripts), (vec!["other"], false));
+        assert!(!all.contains_key(&UseKind::Secrets));
+    }
+}

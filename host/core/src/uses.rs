@@ -1,0 +1,143 @@
+//! What a script uses, as far as its source tells: the report that is shown when it is deployed, and the secrets that
+//! it may read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::SecretName;
+
+/// A kind of thing that scripts use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UseKind {
+    /// Collections of key-value data.
+    Kv,
+    /// Secrets that it may read.
+    Secrets,
+    /// Plain variables.
+    Env,
+    /// Scripts that it calls with `app::invoke`.
+    Scripts,
+}
+
+/// What a script uses of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Used {
+    /// The names that stand in the source.
+    pub names: BTreeSet<String>,
+    /// Whether there are uses whose name is made only while it runs.
+    pub any: bool,
+}
+
+/// What a script and its libraries use, by kind. What is not used at all is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uses(BTreeMap<UseKind, Used>);
+
+impl Used {
+    /// The most names of one kind, and the longest: what is beyond is noted as any.
+    const MAX_NAMES: usize = 200;
+    const MAX_NAME_BYTES: usize = 128;
+}
+
+impl Uses {
+    /// Notes that a name is used. One that cannot be that of anything is noted as any.
+    pub fn add(&mut self, kind: UseKind, name: String) {
+        let used = self.0.entry(kind).or_default();
+        let is_name = name.len() <= Used::MAX_NAME_BYTES && !name.chars().any(char::is_control);
+        if is_name && (used.names.len() < Used::MAX_NAMES || used.names.contains(&name)) {
+            used.names.insert(name);
+        } else {
+            used.any = true;
+        }
+    }
+
+    /// Notes that names are used which are not known before it runs.
+    pub fn add_any(&mut self, kind: UseKind) {
+        self.0.entry(kind).or_default().any = true;
+    }
+
+    /// What is used of one kind, if anything is.
+    pub fn of(&self, kind: UseKind) -> Option<&Used> {
+        self.0.get(&kind)
+    }
+
+    /// Every kind that is used.
+    pub fn iter(&self) -> impl Iterator<Item = (UseKind, &Used)> {
+        self.0.iter().map(|(kind, used)| (*kind, used))
+    }
+
+    /// The secrets that are declared.
+    pub fn secrets(&self) -> BTreeSet<SecretName> {
+        let names = self.of(UseKind::Secrets).into_iter().flat_map(|used| &used.names);
+        names.filter_map(|name| SecretName::new(name.as_str()).ok()).collect()
+    }
+
+    /// What is used here and was not `before`.
+    pub fn newer_than(&self, before: &Self) -> Self {
+        let newer = self.iter().filter_map(|(kind, now)| {
+            let Some(then) = before.of(kind) else { return Some((kind, now.clone())) };
+            let names: BTreeSet<String> = now.names.difference(&then.names).cloned().collect();
+            let any = now.any && !then.any;
+            (any || !names.is_empty()).then_some((kind, Used { names, any }))
+        });
+        Self(newer.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(uses: &[(UseKind, &str)]) -> Uses {
+        let mut all = Uses::default();
+        for (kind, name) in uses {
+            if *name == "*" { all.add_any(*kind) } else { all.add(*kind, (*name).to_owned()) }
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_new_is_what_was_not_there() {
+        let before = uses(&[(UseKind::Kv, "a"), (UseKind::Kv, "*"), (UseKind::Env, "x")]);
+        let now =
+            uses(&[(UseKind::Kv, "a"), (UseKind::Kv, "b"), (UseKind::Kv, "*"), (UseKind::Secrets, "s")]);
+        assert_eq!(now.newer_than(&before), uses(&[(UseKind::Kv, "b"), (UseKind::Secrets, "s")]));
+        assert_eq!(now.newer_than(&now), Uses::default());
+        assert_eq!(now.newer_than(&Uses::default()), now);
+        let dynamic = uses(&[(UseKind::Env, "*")]);
+        assert_eq!(dynamic.newer_than(&before), dynamic);
+    }
+
+    #[test]
+    fn a_hostile_source_makes_no_large_report() {
+        let mut all = Uses::default();
+        for number in 0..100_000 {
+            all.add(UseKind::Kv, number.to_string());
+        }
+        all.add(UseKind::Env, "x".repeat(129));
+        all.add(UseKind::Scripts, "a\0".into());
+        assert_eq!(all.of(UseKind::Kv).map(|used| (used.names.len(), used.any)), Some((200, true)));
+        for kind in [UseKind::Env, UseKind::Scripts] {
+            assert_eq!(all.of(kind), Some(&Used { names: BTreeSet::new(), any: true }));
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_a_secret_is_declared() {
+        let declared = uses(&[(UseKind::Secrets, "stripe"), (UseKind::Secrets, "no name")]).secrets();
+        assert_eq!(declared.iter().map(SecretName::as_str).collect::<Vec<_>>(), ["stripe"]);
+    }
+
+    #[test]
+    fn the_json_has_the_kinds_that_are_used() {
+        let json = serde_json::to_string(&uses(&[(UseKind::Secrets, "a"), (UseKind::Kv, "*")])).unwrap();
+        assert_eq!(json, r#"{"kv":{"names":[],"any":true},"secrets":{"names":["a"],"any":false}}"#);
+        assert_eq!(
+            serde_json::from_str::<Uses>(&json).unwrap(),
+            uses(&[(UseKind::Secrets, "a"), (UseKind::Kv, "*")])
+        );
+    }
+}
