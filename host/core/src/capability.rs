@@ -126,6 +126,8 @@ capabilities! {
         InstanceCreateApps = InstanceAdmin, Owner;
         /// Make, change and remove principals, and see their tokens.
         InstanceManagePrincipals = InstanceAdmin, Owner;
+        /// Vouch for the host of an app that nobody has proved.
+        InstanceVouchDomains = InstanceAdmin, Owner;
         /// Read the audit log of the whole installation.
         InstanceReadAudit = InstanceAdmin, Owner;
     }

@@ -98,6 +98,8 @@ codes! {
     AlreadyExists = "already_exists";
     /// The last owner who is not disabled cannot be disabled, demoted or deleted.
     LastOwner = "last_owner";
+    /// The proof that a host belongs to whoever claims it was not found.
+    DomainUnproven = "domain_unproven";
     /// A script that something else needs cannot be deleted.
     ScriptInUse = "script_in_use";
     /// `If-Match` names another version.
@@ -116,7 +118,6 @@ codes! {
     // Load and state of the platform.
     /// Too many sign-ins failed under this name or from this address.
     SignInLimited = "sign_in_limited";
-    /// The app's own rate or concurrency is used up.
     /// Requests come faster than the app, the route or the client may make them.
     RateLimited = "rate_limited";
     /// The app's own concurrency is used up.

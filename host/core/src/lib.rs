@@ -9,6 +9,7 @@
 mod access;
 mod app;
 mod capability;
+mod domain;
 mod error;
 mod event;
 mod execute;
@@ -33,6 +34,7 @@ pub use app::App;
 pub use capability::{
     AppRole, Capability, InstanceRole, LeastRole, UnknownAppRole, UnknownInstanceRole, role_satisfies,
 };
+pub use domain::{DomainChallenge, ProofMethod};
 pub use error::{ErrorCode, Fault, SourcePosition};
 pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
 pub use execute::{

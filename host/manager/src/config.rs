@@ -18,6 +18,8 @@ pub struct ManagerConfig {
     pub apps: AppAddress,
     /// Networks whose word on `x-forwarded-for` is taken (`PICLOUD_TRUSTED_PROXIES`).
     pub trusted_proxies: Vec<IpNet>,
+    /// Who is asked for the records that prove hosts (`PICLOUD_NAME_SERVER`); the machine's own if it is `None`.
+    pub name_server: Option<SocketAddr>,
 }
 
 /// Where apps are reached by their users.

@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::ManagerConfig, error::ApiError, health::ApiMetrics, password::Passwords,
-    sign_in_limiter::SignInLimiter, store_error::from_store, turns::BuildTurns,
+    config::ManagerConfig, domain_proof::DomainProofs, error::ApiError, health::ApiMetrics,
+    password::Passwords, sign_in_limiter::SignInLimiter, store_error::from_store, turns::BuildTurns,
 };
 
 /// Shared by all requests; a clone is a pointer.
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) passwords: Passwords,
     /// Who has failed to sign in too often.
     pub(crate) sign_ins: SignInLimiter,
+    /// Looks for the proofs of hosts.
+    pub(crate) domain_proofs: DomainProofs,
     /// Entries of the audit log that are being written.
     pub(crate) audits: TaskTracker,
     /// How many clients may follow logs at once.
@@ -67,6 +69,7 @@ impl Context {
         node: Arc<dyn Node>,
         vault: Arc<Vault>,
     ) -> Self {
+        let domain_proofs = DomainProofs::new(config.name_server);
         Self(Arc::new(Parts {
             config,
             store,
@@ -78,6 +81,7 @@ impl Context {
             builds: BuildTurns::default(),
             passwords: Passwords::default(),
             sign_ins: SignInLimiter::default(),
+            domain_proofs,
             audits: TaskTracker::new(),
             followers: Arc::new(Semaphore::new(Self::MAX_FOLLOWERS)),
             shutdown: CancellationToken::new(),

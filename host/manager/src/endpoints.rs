@@ -124,6 +124,7 @@ endpoints! {
     POST   "/api/v1/apps/{app}/routes/{id}/keys"             SETTINGS       => signing_keys::create_key;
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
+    POST   "/api/v1/apps/{app}/domains/{id}/verify"          SETTINGS       => domains::verify_domain;
     DELETE "/api/v1/apps/{app}/domains/{id}"                 SETTINGS       => domains::delete_domain;
 
     GET    "/api/v1/apps/{app}/secrets"                      SECRETS        => secrets::list_secrets;

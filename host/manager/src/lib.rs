@@ -14,6 +14,7 @@ mod authenticate;
 mod config;
 mod context;
 mod deploy;
+mod domain_proof;
 mod endpoints;
 mod error;
 mod extract;

@@ -153,7 +153,8 @@ async fn load_domains(
     apps: &mut [AppDirectory],
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        "SELECT app_id, name FROM domains WHERE $1::uuid IS NULL OR app_id = $1 ORDER BY name",
+        "SELECT app_id, name FROM domains
+         WHERE verified_at IS NOT NULL AND ($1::uuid IS NULL OR app_id = $1) ORDER BY name",
         only,
     );
     for row in rows.fetch_all(&mut **transaction).await? {

@@ -41,7 +41,7 @@ pub use callers::{AppCaller, Lack};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
-pub use domains::Domain;
+pub use domains::{Domain, DomainCheck};
 pub use error::StoreError;
 pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,

@@ -8,6 +8,7 @@ mod apps;
 mod audit;
 mod auth;
 mod data;
+mod domains;
 mod health;
 mod history;
 mod hosts;

@@ -1,11 +1,10 @@
-//! Routes and domains.
+//! Routes.
 
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Server};
 
 const ROUTES: &str = "/api/v1/apps/demo/routes";
-const DOMAINS: &str = "/api/v1/apps/demo/domains";
 
 async fn post(server: &Server, path: &str, body: &Value) -> Answer {
     server.call("POST", path).json(body).send().await
@@ -79,32 +78,4 @@ async fn wrong_routes_are_refused_by_name() {
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{body}: {problem}");
     }
     post(&server, ROUTES, &json!({ "path": "/x", "script": "none" })).await.problem("script_not_found");
-}
-
-#[tokio::test]
-async fn a_host_belongs_to_one_app() {
-    let server = Server::start().await;
-    server.app("demo").await;
-    server.app("other").await;
-    let made = post(&server, DOMAINS, &json!({ "domain": "shop.example.org" })).await;
-    assert_eq!(made.status, 201);
-    let taken = post(&server, "/api/v1/apps/other/domains", &json!({ "domain": "shop.example.org" })).await;
-    taken.problem("already_exists");
-    for bad in [
-        "",
-        "Shop.example",
-        "a..b",
-        "shop.example.org:80",
-        "*.example.org",
-        "http://x",
-        "127.0.0.1",
-        "localhost",
-        "victim.localhost",
-    ] {
-        post(&server, DOMAINS, &json!({ "domain": bad })).await.problem("invalid");
-    }
-    assert_eq!(server.get(DOMAINS).await.items("domain"), ["shop.example.org"]);
-    let id = made.json()["id"].as_str().unwrap().to_owned();
-    server.call("DELETE", &format!("/api/v1/apps/other/domains/{id}")).send().await.problem("not_found");
-    assert_eq!(server.call("DELETE", &format!("{DOMAINS}/{id}")).send().await.status, 204);
 }

@@ -1,6 +1,6 @@
 //! Which app answers, and who it thinks is asking.
 
-use picloud_core::{AppName, DomainName, MethodSet, Node as _};
+use picloud_core::{AppName, DomainChallenge, DomainName, MethodSet, Node as _, ProofMethod};
 use picloud_orchestrator::Addressing;
 
 use crate::platform::{Platform, put_script, soon};
@@ -12,7 +12,14 @@ fn request(host: &str, path: &str) -> String {
 #[tokio::test]
 async fn an_app_answers_at_its_host_its_domains_and_its_path() {
     let platform = Platform::start().await;
-    platform.store.create_domain(platform.demo, &DomainName::new("shop.example").unwrap()).await.unwrap();
+    for (name, is_proved) in [("shop.example", true), ("claimed.example", false)] {
+        let challenge = DomainChallenge::from_random([0; 16]);
+        let name = DomainName::new(name).unwrap();
+        let id = platform.store.create_domain(platform.demo, &name, &challenge).await.unwrap().id;
+        if is_proved {
+            platform.store.verify_domain(platform.demo, id, ProofMethod::Dns).await.unwrap();
+        }
+    }
     platform.node.app_changed(platform.demo).await;
     let addresses = [
         ("demo.localhost", "/hello"),
@@ -28,6 +35,7 @@ async fn an_app_answers_at_its_host_its_domains_and_its_path() {
         assert_eq!(platform.raw(request(host, path)).await.text(), "hello", "{host}{path}");
     }
     let unknown = [
+        ("claimed.example", "/hello"),
         ("nobody.localhost", "/hello"),
         ("nobody.localhost", "/@demo/hello"),
         ("a.demo.localhost", "/hello"),

@@ -150,6 +150,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "PICLOUD_TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = values::networks, help_heading = "Listeners")]
     pub(crate) trusted_proxies: Option<Networks>,
 
+    /// Name server that is asked for the proofs of apps' domains [default: those of /etc/resolv.conf]
+    #[arg(long, env = "PICLOUD_NAME_SERVER", value_name = "IP:PORT", value_parser = parse_address, help_heading = "Listeners")]
+    pub(crate) name_server: Option<SocketAddr>,
+
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
 

@@ -167,6 +167,7 @@ fn manager_config(args: &ServeArgs, listeners: &Listeners) -> ManagerConfig {
         ceiling: args.sandbox.ceiling(),
         apps: app_address(args, listeners),
         trusted_proxies: args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
+        name_server: args.name_server,
     }
 }
 

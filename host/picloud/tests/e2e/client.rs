@@ -97,7 +97,12 @@ fn routes_and_domains_are_added_listed_and_removed() {
     app.cli(&["route", "add", "/u", "none"]).failed(4);
 
     let host = format!("{}.example.org", app.name);
-    app.cli(&["domain", "add", &host]).ok();
+    let said = app.cli(&["domain", "add", &host]).ok();
+    assert!(said.contains(&format!("_picloud.{host} TXT \"picloud-verification=")), "{said}");
+    assert!(said.contains(&format!("picloud domain verify {host} --app {}", app.name)), "{said}");
+    assert!(app.cli(&["domain", "list"]).ok().contains("not yet"));
+    assert_eq!(crate::support::get(app.server.app, &host, "/users").code(), "app_not_found");
+    app.cli(&["domain", "verify", &host, "--trust"]).ok();
     assert!(app.cli(&["domain", "list"]).ok().contains(&host));
     assert_eq!(crate::support::get(app.server.app, &host, "/users").status, 204);
     app.cli(&["domain", "remove", &host]).ok();

@@ -1,10 +1,10 @@
-//! Apps, limits, domains, and what goes with an app.
+//! Apps, limits, and what goes with an app.
 
-use picloud_core::{AppId, DomainName, ExecutionId, LimitsPatch, MethodSet};
+use picloud_core::{AppId, ExecutionId, LimitsPatch, MethodSet};
 use picloud_store::{AppsSeen, HistoryBatch, NewRoute, StoreError, testing, testing::TestDatabase};
 
 use crate::{
-    fixture::{app_name, commit, id, script_name, set, size, upload, with_app, writes},
+    fixture::{app_name, commit, domain, id, script_name, set, size, upload, with_app, writes},
     history::record,
 };
 
@@ -48,38 +48,6 @@ async fn a_patch_of_limits_replaces_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_domain_belongs_to_one_app() {
-    let (store, app) = with_app().await;
-    let other = store.create_app(&app_name("other")).await.unwrap().id;
-    let name = DomainName::new("www.example.org").unwrap();
-    let domain = store.create_domain(app, &name).await.unwrap();
-    let taken = store.create_domain(other, &name).await;
-    assert!(matches!(taken, Err(StoreError::AlreadyExists { what: "domain" })));
-    let nobody = store.create_domain(AppId::generate(), &DomainName::new("a.org").unwrap()).await;
-    assert!(matches!(nobody, Err(StoreError::NotFound { what: "app" })));
-    assert_eq!(store.domains(app).await.unwrap(), std::slice::from_ref(&domain));
-    let foreign = store.delete_domain(other, domain.id).await;
-    assert!(matches!(foreign, Err(StoreError::NotFound { what: "domain" })));
-    store.delete_domain(app, domain.id).await.unwrap();
-    assert!(store.domains(app).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn an_app_has_at_most_a_hundred_domains() {
-    let (store, app) = with_app().await;
-    let domain = |number: usize| DomainName::new(format!("d{number}.example")).unwrap();
-    for number in 0..100 {
-        store.create_domain(app, &domain(number)).await.unwrap();
-    }
-    let refused = store.create_domain(app, &domain(100)).await;
-    assert!(
-        matches!(&refused, Err(StoreError::Invalid(text)) if text.contains("at most 100")),
-        "{refused:?}"
-    );
-    assert_eq!(store.domains(app).await.unwrap().len(), 100);
-}
-
-#[tokio::test]
 async fn everything_goes_with_its_app() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
@@ -88,7 +56,7 @@ async fn everything_goes_with_its_app() {
     upload(&store, app, "main", "import \"lib\" as l; l::f()", &["lib"]).await;
     let route = NewRoute::new(MethodSet::ANY, "/a/:b".parse().unwrap(), script_name("main"));
     store.put_route(app, &route).await.unwrap();
-    store.create_domain(app, &DomainName::new("a.org").unwrap()).await.unwrap();
+    domain(&store, app, "a.org").await;
     let limits = LimitsPatch { fuel: Some(1), ..LimitsPatch::default() };
     store.patch_limits(app, &limits).await.unwrap();
     commit(&store, app, &writes([(id("c", "k"), set("1"))])).await;
@@ -126,7 +94,7 @@ async fn the_directory_has_all_that_leads_to_a_script() {
     let put = upload(&store, app, "hello", "2", &[]).await;
     let route = NewRoute::new(MethodSet::ANY, "/x".parse().unwrap(), script_name("hello"));
     store.put_route(app, &route).await.unwrap();
-    store.create_domain(app, &DomainName::new("a.org").unwrap()).await.unwrap();
+    domain(&store, app, "a.org").await;
 
     let all = store.directory().await.unwrap();
     assert_eq!(all.iter().map(|app| app.id).collect::<Vec<_>>(), [other, app]);

@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AppId, AppName, CollectionName, Effects, ImageKey, KvId, KvKey, KvListQuery, KvReads, KvSession, KvWrite,
-    ScriptName, ScriptSources, ScriptVersionId, Uses,
+    AppId, AppName, CollectionName, DomainChallenge, DomainName, Effects, ImageKey, KvId, KvKey, KvListQuery,
+    KvReads, KvSession, KvWrite, ProofMethod, ScriptName, ScriptSources, ScriptVersionId, Uses,
 };
-use picloud_store::{KvCommit, NewVersion, PageSize, PutVersion, Store, VersionCondition, testing};
+use picloud_store::{
+    Domain, KvCommit, NewVersion, PageSize, PutVersion, Store, StoreError, VersionCondition, testing,
+};
 
 /// A store with one app.
 pub(crate) async fn with_app() -> (Store, AppId) {
@@ -21,6 +23,18 @@ pub(crate) fn app_name(name: &str) -> AppName {
 
 pub(crate) fn script_name(name: &str) -> ScriptName {
     ScriptName::new(name).unwrap()
+}
+
+/// A claim of an app on a host; `number` makes its challenge.
+pub(crate) async fn claim(store: &Store, app: AppId, name: &str, number: u8) -> Result<Domain, StoreError> {
+    let challenge = DomainChallenge::from_random([number; 16]);
+    store.create_domain(app, &DomainName::new(name).unwrap(), &challenge).await
+}
+
+/// A host that is served for an app.
+pub(crate) async fn domain(store: &Store, app: AppId, name: &str) -> Domain {
+    let claimed = claim(store, app, name, 1).await.unwrap();
+    store.verify_domain(app, claimed.id, ProofMethod::Operator).await.unwrap()
 }
 
 pub(crate) fn size(size: u32) -> PageSize {

@@ -8,7 +8,7 @@ use picloud_store::{
     testing::{TestDatabase, address},
 };
 
-use crate::fixture::{app_name, id};
+use crate::fixture::{app_name, domain, id};
 
 #[tokio::test]
 async fn two_processes_may_migrate_at_once() {
@@ -117,6 +117,6 @@ async fn a_stopped_server_is_unavailable_and_comes_back() {
     assert!(store.app(app).await.unwrap().is_some());
     assert_eq!(changes.next().await, Change::Everything);
     store.kv_put(app, &id("c", "k"), "1".into(), None, None).await.unwrap();
-    store.create_domain(app, &picloud_core::DomainName::new("a.org").unwrap()).await.unwrap();
+    domain(&store, app, "a.org").await;
     assert_eq!(changes.next().await, Change::App(app));
 }

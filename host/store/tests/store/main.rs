@@ -7,6 +7,7 @@ mod audit;
 mod bundles;
 mod changes;
 mod commits;
+mod domains;
 mod fixture;
 mod history;
 mod kv;

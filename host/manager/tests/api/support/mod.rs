@@ -1,5 +1,6 @@
 //! A server for one test, and a client for it.
 
+mod name_server;
 mod sandbox;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use name_server::NameServer;
 pub(crate) use sandbox::ScriptedNode;
 
 /// A server with an owner, which stops with the test.
@@ -61,6 +63,11 @@ impl Server {
 
     /// A server with another ceiling than the default one.
     pub(crate) async fn start_under(ceiling: SandboxCeiling) -> Self {
+        Self::start_with(|config| config.ceiling = ceiling).await
+    }
+
+    /// A server with other settings than the default ones.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ManagerConfig)) -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().await;
         let data_dir = tempfile::tempdir().unwrap();
@@ -69,13 +76,15 @@ impl Server {
         let owner = std::fs::read_to_string(path).unwrap().trim().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let config = ManagerConfig {
+        let mut config = ManagerConfig {
             bind: address,
             hosts: vec!["cloud.example".into()],
-            ceiling,
+            ceiling: SandboxCeiling::default(),
             apps: AppAddress::Path { base: "http://127.0.0.1:8421".into() },
             trusted_proxies: Vec::new(),
+            name_server: None,
         };
+        change(&mut config);
         let node = Arc::new(ScriptedNode::default());
         let vault = Arc::new(Vault::open(&data_dir.path().join(SECRET_KEYS_FILE), &[]).unwrap());
         let sandbox = Arc::new(sandbox::ScriptedSandbox);
