@@ -56,7 +56,7 @@ pub use names::{
     AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName, SecretName,
     VariableName,
 };
-pub use node::{DirectCall, DirectResult, Node, NodeStatus};
+pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
 pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};

@@ -1,6 +1,8 @@
 //! What the control plane asks of the node beside it.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{AppId, BoxFuture, ExecutionId, Fault, LogLine, RequestId, ScriptName, Usage};
 
@@ -45,6 +47,42 @@ pub struct DirectResult {
     /// What it used.
     pub usage: Usage,
 }
+
+/// Something that the operating system keeps the server's process from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// No program that it starts can gain privileges.
+    NoNewPrivileges,
+    /// It has no privilege of root that it does not need.
+    Capabilities,
+    /// Its memory is never dumped to disk.
+    CoreDumps,
+    /// It can write to its own folders only.
+    WritePaths,
+    /// System calls that it does not need are refused.
+    SystemCalls,
+}
+
+impl Protection {
+    /// Every protection.
+    pub const ALL: [Self; 5] =
+        [Self::NoNewPrivileges, Self::Capabilities, Self::CoreDumps, Self::WritePaths, Self::SystemCalls];
+
+    /// What it is, in words.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::NoNewPrivileges => "no new privileges",
+            Self::Capabilities => "dropped capabilities",
+            Self::CoreDumps => "no core dumps",
+            Self::WritePaths => "write access to its own folders only",
+            Self::SystemCalls => "refused system calls",
+        }
+    }
+}
+
+/// The protections that are in force.
+pub type Confinement = BTreeSet<Protection>;
 
 /// The state of a node.
 #[derive(Clone, Debug, Serialize)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use picloud_core::{AppName, DomainName, SandboxCeiling};
+use picloud_core::{AppName, Confinement, DomainName, SandboxCeiling};
 
 /// Settings of the control plane.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct ManagerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Who is asked for the records that prove hosts (`PICLOUD_NAME_SERVER`); the machine's own if it is `None`.
     pub name_server: Option<SocketAddr>,
+    /// What the operating system keeps this process from.
+    pub confinement: Confinement,
 }
 
 /// Where apps are reached by their users.

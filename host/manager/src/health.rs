@@ -11,7 +11,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use picloud_core::NodeStatus;
+use picloud_core::{Confinement, NodeStatus};
 use picloud_store::Store;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -56,6 +56,10 @@ pub(crate) struct Readiness {
     pool_mode: &'static str,
     /// How a used slot is reset.
     reset: &'static str,
+    /// What the operating system keeps the server from: of `no_new_privileges`, `capabilities`, `core_dumps`,
+    /// `write_paths` and `system_calls` those that are in force.
+    #[schema(value_type = Vec<String>)]
+    confinement: Confinement,
     /// Why it cannot serve; empty if it can.
     reasons: Vec<&'static str>,
 }
@@ -150,6 +154,7 @@ pub(crate) async fn readyz(State(context): State<Context>) -> Response {
         node,
         pool_mode: status.pool_mode,
         reset: status.reset,
+        confinement: context.config.confinement.clone(),
         reasons,
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod config;
+mod confinement;
 mod doctor;
 mod exit;
 mod likeness;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Args;
-use picloud_core::Scope;
+use picloud_core::{Confinement, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::Duration;
@@ -84,6 +84,8 @@ pub(crate) struct Readiness {
     pub(crate) ready: bool,
     /// How instances get their memory.
     pub(crate) pool_mode: String,
+    /// What the operating system keeps it from.
+    pub(crate) confinement: Confinement,
     /// Why it takes none.
     pub(crate) reasons: Vec<String>,
 }

@@ -28,7 +28,10 @@ pub(crate) use self::{
     environment::{refusal, unknown_variables, without_empty_variables},
     values::{parse_address, reachable},
 };
-use crate::exit::{Exit, Failure};
+use crate::{
+    confinement::ConfinementMode,
+    exit::{Exit, Failure},
+};
 
 /// Where the server keeps its files.
 #[derive(Clone, Debug, Args)]
@@ -178,6 +181,18 @@ pub(crate) struct ServeArgs {
     /// Threads that serve requests and run scripts [default: one a core]
     #[arg(long, env = "PICLOUD_WORKER_THREADS", value_name = "COUNT", value_parser = values::whole(1, 256), help_heading = "Sandbox")]
     pub(crate) worker_threads: Option<u64>,
+
+    /// What the operating system is asked to keep the server from (privileges, writing outside its folders, system
+    /// calls): all that it has, all of it or no start, or nothing
+    #[arg(
+        long,
+        env = "PICLOUD_CONFINEMENT",
+        value_name = "HOW",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Sandbox"
+    )]
+    pub(crate) confinement: ConfinementMode,
 
     /// Longest time for running requests to end after SIGTERM or Ctrl-C
     #[arg(long, env = "PICLOUD_DRAIN_SECONDS", value_name = "SECONDS", default_value = "30", value_parser = values::whole(0, 3600), help_heading = "Shutdown")]

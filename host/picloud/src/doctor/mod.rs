@@ -5,6 +5,7 @@ mod machine;
 use std::{fs, path::Path};
 
 use clap::Args;
+use picloud_core::{Confinement, Protection};
 use picloud_executor::{PoolMode, Reset, embedded_guest};
 use serde::Serialize;
 
@@ -95,6 +96,8 @@ struct ServerReport {
     ready: bool,
     /// Why it is not ready.
     reasons: Vec<String>,
+    /// What the operating system keeps it from; null where none runs.
+    confinement: Option<Confinement>,
 }
 
 /// Shows the report; fails where a server could not run here.
@@ -120,7 +123,7 @@ impl Report {
         let readiness = client::readiness(&args.connection);
         let sandbox = SandboxReport::make(args, readiness.as_ref(), &mut problems, &mut remarks);
         let machine = Machine::look(&mut remarks);
-        let server = ServerReport::make(args.connection.url(), readiness);
+        let server = ServerReport::make(args.connection.url(), readiness, &mut remarks);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             postgres,
@@ -147,6 +150,10 @@ impl Report {
         line("Sandbox", self.sandbox.text())?;
         line("Machine", self.machine.text())?;
         line("Server", self.server.text())?;
+        if let Some(confinement) = &self.server.confinement {
+            let active: Vec<&str> = confinement.iter().map(|protection| protection.in_words()).collect();
+            line("Confinement", if active.is_empty() { "nothing".to_owned() } else { active.join(", ") })?;
+        }
         for remark in &self.remarks {
             terminal::line(format_args!("{} {remark}", WARNING.paint("note:")))?;
         }
@@ -292,10 +299,21 @@ impl SandboxReport {
 }
 
 impl ServerReport {
-    fn make(url: String, readiness: Option<Readiness>) -> Self {
+    fn make(url: String, readiness: Option<Readiness>, remarks: &mut Vec<String>) -> Self {
         let running = readiness.is_some();
+        let confinement = readiness.as_ref().map(|readiness| readiness.confinement.clone());
+        let is_missing =
+            |protection: &Protection| confinement.as_ref().is_some_and(|all| !all.contains(protection));
+        let missing = Protection::ALL.into_iter().filter(is_missing).map(Protection::in_words);
+        let missing: Vec<&str> = missing.collect();
+        if !missing.is_empty() {
+            remarks.push(format!(
+                "the server runs without: {}. Its log says why; PICLOUD_CONFINEMENT=required refuses such a start",
+                missing.join(", ")
+            ));
+        }
         let (ready, reasons) = readiness.map_or((false, Vec::new()), |state| (state.ready, state.reasons));
-        Self { url, running, ready, reasons }
+        Self { url, running, ready, reasons, confinement }
     }
 
     fn text(&self) -> String {

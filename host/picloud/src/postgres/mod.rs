@@ -22,7 +22,7 @@ mod tests;
 pub(crate) use self::{
     error::PostgresError,
     programs::find as find_programs,
-    socket::existing_folder as existing_socket_folder,
+    socket::{existing_folder as existing_socket_folder, shared_parent as shared_socket_parent},
     supervisor::{EmbeddedPostgres, PostgresOptions, StopRequest},
 };
 

@@ -47,6 +47,12 @@ pub(crate) fn existing_folder(data_dir: &Path) -> Option<PathBuf> {
     Some(choose(data_dir)).filter(|folder| folder.join(file_name()).exists())
 }
 
+/// The folder in which the socket's folder is made, where that is not the data folder.
+pub(crate) fn shared_parent(data_dir: &Path) -> Option<PathBuf> {
+    let folder = choose(data_dir);
+    folder.parent().filter(|parent| *parent != data_dir).map(Path::to_owned)
+}
+
 fn choose(data_dir: &Path) -> PathBuf {
     let own = data_dir.join("run");
     if own.join(file_name()).as_os_str().len() <= MAX_PATH {

@@ -9,7 +9,10 @@ mod node;
 mod secrets;
 mod signals;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use picloud_executor::PoolMode;
@@ -21,9 +24,10 @@ use self::database::{Borrowed, Database, HeldDataDir};
 pub(crate) use self::secrets::{RotateKeyArgs, rotate_key};
 use crate::{
     client::{self, tokens},
-    config::{DatabaseArgs, LogArgs, ServeArgs},
+    config::{DataDir, DatabaseArgs, LogArgs, ServeArgs},
+    confinement::confine,
     exit::{Exit, Failure},
-    terminal,
+    postgres, terminal,
 };
 
 /// Files that may be open at once where the system sets no bound.
@@ -68,7 +72,27 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
     args.check()?;
     logging::start(&args.log)?;
     raise_open_files();
-    runtime(args.threads())?.block_on(node::run(args))
+    let writable = writable(&args)?;
+    let confinement =
+        confine(args.confinement, &writable).map_err(|problem| Failure::new(Exit::CannotStart, problem))?;
+    runtime(args.threads())?.block_on(node::run(args, confinement))
+}
+
+/// What a server has to write, where links lead included: a disk of its own for the database or its log is linked into
+/// the data folder.
+fn writable(args: &ServeArgs) -> Result<Vec<PathBuf>, Failure> {
+    // It has to be there, so that it can be named.
+    let data = DataDir::open(&args.database.data.path())?.path().to_owned();
+    let mut writable = vec![PathBuf::from("/dev/null"), PathBuf::from("/dev/shm")];
+    writable.extend(postgres::shared_socket_parent(&data));
+    writable.extend(args.secret_keys.path(&data).parent().map(Path::to_owned));
+    for folder in [data.clone(), data.join("postgres"), data.join("postgres/pg_tblspc")] {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        writable.extend(links.map(|link| link.path()));
+    }
+    writable.push(data);
+    Ok(writable)
 }
 
 /// Brings the schema up to date.

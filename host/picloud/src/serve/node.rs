@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use picloud_core::Execute;
+use picloud_core::{Confinement, Execute};
 use picloud_executor::Executor;
 use picloud_manager::{AppAddress, Manager, ManagerConfig, OWNER_TOKEN_FILE, OwnerToken, ensure_owner};
 use picloud_orchestrator::{
@@ -40,7 +40,7 @@ struct Listeners {
 }
 
 /// Runs the node until a signal stops it.
-pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: ServeArgs, confinement: Confinement) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let postgres = Arc::new(OnceLock::<StopRequest>::new());
     let last_words = {
@@ -59,7 +59,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     if let Some(request) = database.stop_request() {
         postgres.get_or_init(|| request);
     }
-    let outcome = serve(&args, data.folder.path(), &database, listeners, stop).await;
+    let outcome = serve(&args, data.folder.path(), &database, listeners, confinement, stop).await;
     database.close().await;
     outcome
 }
@@ -69,6 +69,7 @@ async fn serve(
     data_dir: &Path,
     database: &Database,
     listeners: Listeners,
+    confinement: Confinement,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
@@ -87,7 +88,7 @@ async fn serve(
     let orchestrator =
         Orchestrator::start(config, database.store.clone(), Arc::clone(&executor), Arc::clone(&vault));
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
-    let config = manager_config(args, &listeners);
+    let config = manager_config(args, &listeners, confinement);
     let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);
 
     let places = Places::of(args, &listeners, data_dir);
@@ -159,7 +160,7 @@ fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorCo
     config
 }
 
-fn manager_config(args: &ServeArgs, listeners: &Listeners) -> ManagerConfig {
+fn manager_config(args: &ServeArgs, listeners: &Listeners, confinement: Confinement) -> ManagerConfig {
     let hosts = args.admin_hosts.as_deref().unwrap_or_default();
     ManagerConfig {
         bind: listeners.admin_addr,
@@ -168,6 +169,7 @@ fn manager_config(args: &ServeArgs, listeners: &Listeners) -> ManagerConfig {
         apps: app_address(args, listeners),
         trusted_proxies: args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
         name_server: args.name_server,
+        confinement,
     }
 }
 

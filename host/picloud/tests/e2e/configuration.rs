@@ -22,6 +22,7 @@ fn a_wrong_value_is_refused_with_its_variable_and_what_is_allowed() {
         ("PICLOUD_ADMIN_HOSTS", "a b", "host name"),
         ("PICLOUD_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
         ("PICLOUD_NAME_SERVER", "1.1.1.1", "IP:PORT"),
+        ("PICLOUD_CONFINEMENT", "on", "auto, required, off"),
         ("PICLOUD_CONCURRENCY", "0", "1 to 1024"),
         ("PICLOUD_CONCURRENCY", "x", "1 to 1024"),
         ("PICLOUD_WORKER_THREADS", "-1", "1 to 256"),

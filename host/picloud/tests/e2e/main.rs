@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod client;
 mod configuration;
+mod confinement;
 mod deploy;
 mod endpoint_access;
 mod examples;

@@ -12,7 +12,9 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use picloud_core::{App, AppId, AppName, InstanceRole, PrincipalId, PrincipalName, SandboxCeiling, Scope};
+use picloud_core::{
+    App, AppId, AppName, Confinement, InstanceRole, PrincipalId, PrincipalName, SandboxCeiling, Scope,
+};
 use picloud_manager::{AppAddress, Manager, ManagerConfig, OwnerToken, ensure_owner};
 use picloud_store::{
     NewPrincipal, NewToken, Principal, PrincipalKind, Store, TokenHash, testing::TestDatabase,
@@ -83,6 +85,7 @@ impl Server {
             apps: AppAddress::Path { base: "http://127.0.0.1:8421".into() },
             trusted_proxies: Vec::new(),
             name_server: None,
+            confinement: Confinement::default(),
         };
         change(&mut config);
         let node = Arc::new(ScriptedNode::default());

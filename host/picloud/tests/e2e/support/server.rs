@@ -125,6 +125,11 @@ impl Server {
         Self::spawn(serve_command(data_dir, environment), data_dir.to_owned())
     }
 
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A server whose standard error nobody reads any more.
     pub(crate) fn start_unheard(data_dir: &Path) -> Self {
         let (reader, writer) = std::io::pipe().unwrap();
