@@ -358,4 +358,6 @@ impl<'p> Search<'p> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -17,8 +17,8 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> 
         None => None,
         Some(_) if hosts.next().is_some() => return Err(wrong("the request has more than one Host header")),
         Some(host) => {
-            let host = Authority::try_from(host.as_bytes());
-            Some(host.map_err(|_| wrong("the Host header is not a host name with an optional port"))?)
+            let host = Authority::try_from(host.as_bytes()).ok().filter(is_complete);
+            Some(host.ok_or_else(|| wrong("the Host header is not a host name with an optional port"))?)
         }
     };
     let target = request.uri().authority();
@@ -35,6 +35,16 @@ pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> 
         return Err(wrong("the host must not have user information"));
     }
     Ok(named)
+}
+
+/// Whether there is a host, and behind it nothing but a port. A colon alone is none (RFC 3986, 3.2.3).
+fn is_complete(authority: &Authority) -> bool {
+    let host = authority.host();
+    let user = authority.as_str().rfind('@').map_or(0, |at| at + 1);
+    let after = &authority.as_str()[user + host.len()..];
+    let port = after.strip_prefix(':').unwrap_or(after);
+    let is_port = port.is_empty() || port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
+    !host.is_empty() && is_port && (after.is_empty() || after.starts_with(':'))
 }
 
 #[cfg(test)]
@@ -61,7 +71,10 @@ mod tests {
         assert!(named("/", &["a", "a"]).is_err());
         assert!(named("/", &["a b"]).is_err());
         assert!(named("/", &["user@a"]).is_err());
-        assert!(named("/", &[""]).is_err());
+        for bad in ["", ":", ":80", "a:b", "a:65536", "a:+1", "a:80:80", "[::1]a"] {
+            assert!(named("/", &[bad]).is_err(), "{bad:?}");
+        }
+        assert_eq!(named("/", &["[::1]:80"]), Ok(Some("[::1]:80".into())));
         assert!(named("http://a/", &["b"]).is_err());
         assert!(named("http://a/", &["a:80"]).is_err());
     }

@@ -25,3 +25,6 @@ pub use exchange::Tracked;
 pub use problem::{PICLOUD_ERROR, PICLOUD_REQUEST_ID, Problem, request_id_value};
 pub use serve::{ServeConfig, Served, serve};
 pub use status::{status_of, status_of_run, title_of};
+
+#[cfg(test)]
+mod fuzz;

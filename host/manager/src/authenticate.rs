@@ -179,4 +179,55 @@ mod tests {
         }
         assert!(!is_own(Method::DELETE, &[]));
     }
+
+    /// One of a few parts for each byte.
+    fn text_of(input: &[u8], parts: &[&str]) -> String {
+        input.iter().map(|byte| parts[usize::from(*byte) % parts.len()]).collect()
+    }
+
+    #[test]
+    fn any_authorization_is_one_bearer_token_or_refused() {
+        bolero::check!(name = "authorization").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                let text =
+                    text_of(input, &["Bearer", "bearer", " ", "pcl_", "a0", "Basic", "\t", ",", "=", "é"]);
+                let mut headers = HeaderMap::new();
+                headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&text).unwrap());
+                let Ok(secret) = bearer(&headers) else { return };
+                let scheme = text.split(' ').next().unwrap_or_default();
+                assert!(scheme.eq_ignore_ascii_case("bearer") && text.is_ascii(), "{text:?}");
+                assert!(
+                    text.ends_with(secret.reveal()) || text.trim_end().ends_with(secret.reveal()),
+                    "{text:?}"
+                );
+                headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer pcl_x"));
+                assert!(bearer(&headers).is_err(), "two of them");
+            },
+        );
+    }
+
+    #[test]
+    fn any_cookies_have_one_session_or_none() {
+        bolero::check!(name = "session-cookies").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                let parts =
+                    ["picloud_session=", "__Host-picloud_session=", "; ", ";", "a", "=", " ", "x=1", "\""];
+                let text = text_of(input, &parts);
+                let count = |name: &str| {
+                    let names = text.split(';').filter_map(|pair| pair.trim().split_once('='));
+                    names.filter(|(given, _)| *given == name).count()
+                };
+                let (plain, secure) = (count(SESSION_COOKIE), count(SECURE_SESSION_COOKIE));
+                let value = HeaderValue::from_str(&text).unwrap();
+                let mut headers = HeaderMap::from_iter([(header::COOKIE, value)]);
+                assert_eq!(
+                    session(&headers).is_ok(),
+                    secure == 1 && plain <= 1 || secure == 0 && plain == 1,
+                    "{text:?}"
+                );
+                headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+                assert_eq!(session(&headers).is_ok(), secure == 1, "{text:?}");
+            },
+        );
+    }
 }

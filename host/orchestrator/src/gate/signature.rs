@@ -248,4 +248,19 @@ mod tests {
             assert_eq!(check(again), Err(SignatureError::Used));
         }
     }
+
+    #[test]
+    fn any_header_is_read_or_refused() {
+        bolero::check!(name = "signature").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                let digest = "0f".repeat(32);
+                let parts =
+                    ["t=", "v1=", &digest, ",", " ", "1700000000", "v2=x", "=", "F", "-1", "99999999999999"];
+                let text: String = input.iter().map(|byte| parts[usize::from(*byte) % parts.len()]).collect();
+                let Some(claim) = Claim::parse(&text) else { return };
+                assert!((1..=MOST_DIGESTS).contains(&claim.digests.len()));
+                assert!(claim.time.bytes().all(|byte| byte.is_ascii_digit()) && claim.seconds >= 0);
+            },
+        );
+    }
 }

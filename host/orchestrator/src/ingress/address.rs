@@ -128,4 +128,25 @@ mod tests {
         assert_eq!(split_path("/demo"), None);
         assert_eq!(split_path("//@demo"), None);
     }
+
+    #[test]
+    fn any_host_leads_to_one_label_at_most() {
+        bolero::check!(name = "app-of-host").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                const PARTS: [&str; 8] = ["apps", ".", "example", "a", "A", ".apps.example", "-", ""];
+                let text: String = input.iter().map(|byte| PARTS[usize::from(byte % 8)]).collect();
+                let host = canonical(&text);
+                assert!(!host.bytes().any(|byte| byte.is_ascii_uppercase()));
+                let is_below = host.split('.').rev().take(2).eq(["example", "apps"]);
+                match place_of(&host, "apps.example") {
+                    Place::App(label) => {
+                        assert!(is_below && !label.contains('.'), "{text:?}");
+                        assert_eq!(host, format!("{label}.apps.example"));
+                    }
+                    Place::Platform => assert!(is_below, "{text:?}"),
+                    Place::Elsewhere => assert!(!is_below, "{text:?}"),
+                }
+            },
+        );
+    }
 }

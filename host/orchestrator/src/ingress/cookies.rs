@@ -131,4 +131,101 @@ mod tests {
             assert_eq!(check_set_cookie(value, None), SetCookie::Refused, "{value}");
         }
     }
+
+    /// Cookies by name as other programs read them.
+    fn sent(cookies: &str) -> Vec<String> {
+        cookies
+            .split(';')
+            .map(|pair| pair.split('=').next().unwrap_or_default().trim().to_lowercase())
+            .collect()
+    }
+
+    #[test]
+    fn any_cookies_lose_the_session_and_nothing_else() {
+        bolero::check!(name = "cookies").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                const PARTS: [&str; 12] = [
+                    "picloud_session",
+                    "__Host-",
+                    "=",
+                    ";",
+                    " ",
+                    "a",
+                    "\"",
+                    ",",
+                    "PICLOUD_SESSION",
+                    "\t",
+                    "x=1",
+                    "==",
+                ];
+                let cookies: String = input.iter().map(|byte| PARTS[usize::from(byte % 12)]).collect();
+                let kept = without_session(&cookies).unwrap_or_else(|| cookies.clone());
+                let is_ours =
+                    |name: &String| SESSION_NAMES.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+                let before = sent(&cookies);
+                // A name in another case is another cookie to this platform, which never reads it.
+                let exact = |cookies: &str| {
+                    cookies.split(';').any(|pair| {
+                        SESSION_NAMES.contains(&pair.split('=').next().unwrap_or_default().trim())
+                    })
+                };
+                assert!(!exact(&kept), "{cookies:?} -> {kept:?}");
+                let others = |names: &[String]| {
+                    names.iter().filter(|name| !is_ours(name)).cloned().collect::<Vec<_>>()
+                };
+                if exact(&cookies) && !kept.is_empty() {
+                    assert_eq!(others(&sent(&kept)), others(&before), "{cookies:?} -> {kept:?}");
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn any_set_cookie_stays_with_its_host_and_app() {
+        let app = AppName::new("demo").unwrap();
+        bolero::check!(name = "set-cookie").with_max_len(64).with_iterations(20_000).for_each(
+            |input: &[u8]| {
+                const PARTS: [&str; 14] = [
+                    "picloud_session",
+                    "=",
+                    ";",
+                    " ",
+                    "a",
+                    "Domain",
+                    "domain",
+                    "path",
+                    "Path",
+                    "/@demo",
+                    "/@other",
+                    "/",
+                    ".x",
+                    "__Host-",
+                ];
+                let value: String = input.iter().map(|byte| PARTS[usize::from(byte % 14)]).collect();
+                for app in [None, Some(&app)] {
+                    let set = match check_set_cookie(&value, app) {
+                        SetCookie::Refused => continue,
+                        SetCookie::Unchanged => value.clone(),
+                        SetCookie::Changed(set) => set,
+                    };
+                    let mut parts = set.split(';').map(|part| part.split_once('=').unwrap_or((part, "")));
+                    let (name, content) = parts.next().unwrap();
+                    assert!(!is_session(name.trim()), "{value:?}");
+                    assert!(!name.trim().is_empty() || !is_session(name_of(content)), "{value:?}");
+                    let attributes: Vec<_> = parts
+                        .map(|(name, value)| (name.trim().to_lowercase(), value.trim().to_owned()))
+                        .collect();
+                    assert!(attributes.iter().all(|(name, _)| name != "domain"), "{value:?} -> {set:?}");
+                    if app.is_some() {
+                        let mut paths = attributes.iter().filter(|(name, _)| name == "path").peekable();
+                        assert!(paths.peek().is_some(), "{value:?} -> {set:?}");
+                        assert!(
+                            paths.all(|(_, path)| path == "/@demo" || path.starts_with("/@demo/")),
+                            "{set:?}"
+                        );
+                    }
+                }
+            },
+        );
+    }
 }
