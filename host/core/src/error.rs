@@ -98,6 +98,8 @@ codes! {
     AlreadyExists = "already_exists";
     /// The last owner who is not disabled cannot be disabled, demoted or deleted.
     LastOwner = "last_owner";
+    /// The app does not grant what the version uses.
+    NotGranted = "not_granted";
     /// The proof that a host belongs to whoever claims it was not found.
     DomainUnproven = "domain_unproven";
     /// A script that something else needs cannot be deleted.

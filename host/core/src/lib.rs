@@ -61,4 +61,4 @@ pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePatter
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
-pub use uses::{UseKind, Used, Uses};
+pub use uses::{Grants, UseKind, Used, Uses};

@@ -42,6 +42,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The method is not allowed here"),
         E::AlreadyExists => (S::CONFLICT, "It exists already or was changed in the meantime"),
         E::LastOwner => (S::CONFLICT, "It is the last owner"),
+        E::NotGranted => (S::FORBIDDEN, "The app does not grant what the script uses"),
         E::DomainUnproven => (S::UNPROCESSABLE_ENTITY, "The host is not proved"),
         E::ScriptInUse => (S::CONFLICT, "The script is in use"),
         E::PreconditionFailed => (S::PRECONDITION_FAILED, "A precondition does not hold"),

@@ -21,6 +21,11 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             let detail = format!("{text}; remove the route, or deploy the script without the import, first");
             ApiError::new(ErrorCode::ScriptInUse, detail).with("used_by", by)
         }
+        StoreError::NotGranted { uses, .. } => {
+            let detail =
+                format!("{text}; who may change the app's settings can grant it (`picloud grant add`)");
+            ApiError::new(ErrorCode::NotGranted, detail).with("not_granted", uses)
+        }
         StoreError::LibraryGone { .. } => {
             let detail = format!("{text}; deploy its source anew, with the library or without the import");
             ApiError::new(ErrorCode::CompileError, detail)

@@ -150,6 +150,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::LastOwner => (ErrorCode::LastOwner, error.to_string()),
         StoreError::InUse { .. } => (ErrorCode::ScriptInUse, error.to_string()),
         StoreError::LibraryGone { .. } => (ErrorCode::CompileError, error.to_string()),
+        StoreError::NotGranted { .. } => (ErrorCode::NotGranted, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),
         StoreError::Invalid(_) => (ErrorCode::Invalid, error.to_string()),
         StoreError::Incompatible(_) | StoreError::Database(_) => {

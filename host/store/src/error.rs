@@ -2,10 +2,12 @@
 
 use std::error::Error as StdError;
 
+use picloud_core::Uses;
+
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `LastOwner`,
-/// `InUse` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -54,6 +56,14 @@ pub enum StoreError {
         /// The version.
         number: i32,
     },
+    /// The app is strict and does not grant what a version uses.
+    #[error("the script \"{script}\" uses what its app does not grant{}", in_words(.uses))]
+    NotGranted {
+        /// The script.
+        script: String,
+        /// What is not granted; nothing where it is not known what the version uses.
+        uses: Uses,
+    },
     /// A value that the database cannot hold.
     #[error("{0}")]
     Invalid(String),
@@ -89,6 +99,16 @@ impl StoreError {
             _ => error.into(),
         }
     }
+}
+
+/// `: secrets "stripe", kv by any name`; nothing where nothing is known.
+fn in_words(uses: &Uses) -> String {
+    let mut words = Vec::new();
+    for (kind, used) in uses.iter() {
+        words.extend(used.names.iter().map(|name| format!("{kind} \"{name}\"")));
+        words.extend(used.any.then(|| format!("{kind} by any name")));
+    }
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
 }
 
 impl From<sqlx::Error> for StoreError {

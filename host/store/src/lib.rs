@@ -16,6 +16,7 @@ mod config;
 mod directory;
 mod domains;
 mod error;
+mod grants;
 mod history;
 mod kv;
 mod members;
@@ -43,6 +44,7 @@ pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
 pub use domains::{Domain, DomainCheck};
 pub use error::StoreError;
+pub use grants::GrantsSet;
 pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };

@@ -13,6 +13,7 @@ mod error;
 mod excerpt;
 mod executions;
 mod files;
+mod grants;
 mod invoke;
 mod kv;
 mod limits;
@@ -136,6 +137,9 @@ pub(crate) enum ClientCommand {
     /// Show and set who may call an app's endpoints: origins, addresses, rates
     #[command(subcommand)]
     Access(Box<access::AccessCommand>),
+    /// Show and set what an app's scripts may use before they are deployed
+    #[command(subcommand)]
+    Grant(grants::GrantCommand),
     /// List, add and remove the host names of an app
     #[command(subcommand)]
     Domain(domains::DomainCommand),
@@ -180,6 +184,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Rollback(args) => scripts::rollback(&args),
         ClientCommand::Route(command) => routes::run(command),
         ClientCommand::Access(command) => access::run(*command),
+        ClientCommand::Grant(command) => grants::run(command),
         ClientCommand::Domain(command) => domains::run(command),
         ClientCommand::Principal(command) => principals::run(command),
         ClientCommand::Member(command) => members::run(command),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What is used of one kind.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Used {
-    names: Vec<String>,
-    any: bool,
+    pub(super) names: Vec<String>,
+    pub(super) any: bool,
 }
 
 /// What is used, by kind. Kinds that this program does not know are shown by their names.

@@ -73,6 +73,25 @@ fn a_secret_reaches_the_scripts_that_declare_it() {
 }
 
 #[test]
+fn a_strict_app_is_asked_before_a_script_uses_more() {
+    let app = shared_app("strict");
+    app.deploy("pay", "secret::get(\"stripe\")").ok();
+    let said = app.cli(&["grant", "strict"]).ok();
+    assert!(said.contains("secrets") && said.contains("stripe"), "{said}");
+    let refused = app.deploy("pay", "secret::get(\"stripe\") + kv::get(\"users\", req.query.id)").failed(5);
+    assert!(refused.contains("not_granted") && refused.contains("kv \"users\""), "{refused}");
+    app.cli(&["grant", "add", "kv", "users"]).ok();
+    app.deploy("pay", "secret::get(\"stripe\") + kv::get(\"users\", req.query.id)").ok();
+    let left = app.cli(&["grant", "remove", "kv", "users"]);
+    assert!(left.stderr.contains("pay uses the kv collection \"users\""), "{}", left.stderr);
+    app.deploy("other", "kv::get(req.query.c, \"k\")").failed(5);
+    app.cli(&["grant", "add", "kv", "--any"]).ok();
+    app.deploy("other", "kv::get(req.query.c, \"k\")").ok();
+    app.cli(&["grant", "open"]).ok();
+    app.deploy("third", "env::get(\"A\")").ok();
+}
+
+#[test]
 fn the_command_line_takes_no_value_as_an_argument() {
     let app = shared_app("secret-arguments");
     let refused = app.cli(&["secret", "set", "key", "value"]).failed(2);

@@ -6,7 +6,7 @@ use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVer
 use sqlx::{PgConnection, types::Json};
 
 use super::{Script, versions::activate};
-use crate::{Store, StoreError, apps::lock_app, changes::notify};
+use crate::{Store, StoreError, apps::lock_app, changes::notify, grants::check_granted};
 
 /// How many versions of a script are kept, beside the active one and those that another script pins.
 const KEPT_VERSIONS: i32 = 100;
@@ -73,7 +73,8 @@ impl PutVersion {
 impl Store {
     /// Stores a version and makes it active, unless the active version has the same source, image, handlers and uses.
     ///
-    /// [`StoreError::Conflict`] if `condition` does not hold or a pinned library is gone; 100 versions are
+    /// [`StoreError::Conflict`] if `condition` does not hold or a pinned library is gone; [`StoreError::NotGranted`] if
+    /// the app is strict and does not grant what the version uses; 100 versions are
     /// kept beside those in use, older ones are removed.
     pub async fn put_version(
         &self,
@@ -147,6 +148,7 @@ pub(super) async fn put(
     if let Some(current) = current.as_ref().filter(|current| current.is_same(version)) {
         return Ok(Put { version: ScriptVersionId::from_uuid(current.id), kind: PutKind::Unchanged });
     }
+    check_granted(connection, app, &version.name, Some(&version.uses)).await?;
     if current.is_none() {
         check_count(connection, app).await?;
     }

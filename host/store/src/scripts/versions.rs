@@ -11,6 +11,7 @@ use crate::{
     Page, PageSize, Store, StoreError,
     apps::lock_app,
     changes::notify,
+    grants::check_granted,
     text::{bigint, digest, parse},
 };
 
@@ -106,7 +107,8 @@ impl Store {
             .collect())
     }
 
-    /// Makes an older version active again. [`StoreError::LibraryGone`] if a library that it imports was deleted.
+    /// Makes an older version active again. [`StoreError::LibraryGone`] if a library that it imports was deleted;
+    /// [`StoreError::NotGranted`] if the app is strict and does not grant what the version uses.
     pub async fn roll_back(
         &self,
         app: AppId,
@@ -117,7 +119,8 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         lock_app(&mut transaction, app).await?;
         let found = sqlx::query!(
-            r#"SELECT s.id AS script_id, v.id AS "version_id?", v.image_key AS "image_key?"
+            r#"SELECT s.id AS script_id, v.id AS "version_id?", v.image_key AS "image_key?",
+                v.uses AS "uses: Json<Uses>"
             FROM scripts s LEFT JOIN script_versions v ON v.script_id = s.id AND v.number = $3
             WHERE s.app_id = $1 AND s.name = $2"#,
             app.as_uuid(),
@@ -133,6 +136,7 @@ impl Store {
         if sources_of(&mut transaction, version, image).await?.is_none() {
             return Err(StoreError::LibraryGone { script: name.to_string(), number });
         }
+        check_granted(&mut transaction, app, name, found.uses.as_deref()).await?;
         let activated = activate(&mut transaction, script, version, by).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;

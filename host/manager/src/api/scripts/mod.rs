@@ -29,7 +29,7 @@ use crate::{
     store_error::from_store,
 };
 
-pub(crate) use uses::{SetSecrets, UsedView, UsesView, newly};
+pub(crate) use uses::{SetSecrets, UsedView, UsesView, newly, view as uses_view};
 use views::{PinnedImport, PutAnswer, RollbackAnswer, ScriptDetail, VersionView};
 pub(crate) use views::{ScriptUrls, ScriptView};
 

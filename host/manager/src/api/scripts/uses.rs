@@ -21,7 +21,7 @@ pub(crate) struct UsedView {
 /// What a script uses, by kind: `kv`, `secrets`, `env`, `scripts`. More kinds may follow.
 pub(crate) type UsesView = BTreeMap<UseKind, UsedView>;
 
-pub(super) fn view(uses: &Uses) -> UsesView {
+pub(crate) fn view(uses: &Uses) -> UsesView {
     let of_kind = |used: &Used| UsedView { names: used.names.iter().cloned().collect(), any: used.any };
     uses.iter().map(|(kind, used)| (kind, of_kind(used))).collect()
 }
