@@ -29,6 +29,21 @@ pub trait Host {
         limit: u32,
     ) -> Result<Vec<KvEntry>, HostError>;
 
+    /// What is known of a file; `None` where there is none of this path.
+    fn file_stat(&self, path: &str) -> Result<Option<FileInfo>, HostError>;
+
+    /// The content of a file, which must be there.
+    fn file_read(&self, path: &str) -> Result<Vec<u8>, HostError>;
+
+    /// Gives a file a content, of the type that its path tells if none is given.
+    fn file_write(&self, path: &str, content: &[u8], content_type: Option<&str>) -> Result<(), HostError>;
+
+    /// Removes a file; removing what is absent is no error.
+    fn file_delete(&self, path: &str) -> Result<(), HostError>;
+
+    /// Files whose path starts with `prefix` and comes after `after`, in byte order; 1 to 1,000 of them.
+    fn file_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<FileInfo>, HostError>;
+
     /// A secret, which the host gives only to scripts that declare it.
     fn secret(&self, name: &str) -> Result<String, HostError>;
 
@@ -58,6 +73,19 @@ pub struct KvEntry {
     pub key: String,
     /// Its value as JSON text.
     pub value: String,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its path.
+    pub path: String,
+    /// Length of its content, in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub content_type: String,
+    /// When it was last written, in milliseconds since the Unix epoch.
+    pub modified_ms: i64,
 }
 
 /// Severity of a log line.

@@ -27,6 +27,6 @@ mod uses;
 mod wasm;
 
 pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition};
-pub use host::{Host, HostError, KvEntry, LogLevel};
+pub use host::{FileInfo, Host, HostError, KvEntry, LogLevel};
 pub use interpreter::{Built, Interpreter};
 pub use uses::{UseKind, Used, Uses};

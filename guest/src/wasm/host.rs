@@ -2,12 +2,12 @@
 
 use super::{
     bindings::{
-        picloud::runtime::{apps, images, kv, logging, secrets, variables},
+        picloud::runtime::{apps, files, images, kv, logging, secrets, variables},
         wasi::{clocks::wall_clock, random::random},
     },
     convert::host_error,
 };
-use crate::{Host, HostError, KvEntry, LogLevel};
+use crate::{FileInfo, Host, HostError, KvEntry, LogLevel};
 
 /// The imports; no state of its own.
 pub(super) struct Imports;
@@ -58,6 +58,27 @@ impl Host for Imports {
         Ok(entries.into_iter().map(|entry| KvEntry { key: entry.key, value: entry.value }).collect())
     }
 
+    fn file_stat(&self, path: &str) -> Result<Option<FileInfo>, HostError> {
+        Ok(files::stat(path).map_err(host_error)?.map(file_info))
+    }
+
+    fn file_read(&self, path: &str) -> Result<Vec<u8>, HostError> {
+        files::read(path).map_err(host_error)
+    }
+
+    fn file_write(&self, path: &str, content: &[u8], content_type: Option<&str>) -> Result<(), HostError> {
+        files::write(path, content, content_type).map_err(host_error)
+    }
+
+    fn file_delete(&self, path: &str) -> Result<(), HostError> {
+        files::delete(path).map_err(host_error)
+    }
+
+    fn file_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<FileInfo>, HostError> {
+        let found = files::list(prefix, after, limit).map_err(host_error)?;
+        Ok(found.into_iter().map(file_info).collect())
+    }
+
     fn secret(&self, name: &str) -> Result<String, HostError> {
         secrets::get(name).map_err(host_error)
     }
@@ -73,4 +94,9 @@ impl Host for Imports {
     fn library(&self, name: &str) -> Result<Option<String>, HostError> {
         images::library(name).map_err(host_error)
     }
+}
+
+fn file_info(info: files::FileInfo) -> FileInfo {
+    let files::FileInfo { path, size, content_type, modified_ms } = info;
+    FileInfo { path, size, content_type, modified_ms }
 }

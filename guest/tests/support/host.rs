@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use picloud_guest::{Answer, Event, Host, HostError, Interpreter, KvEntry, LogLevel};
+use picloud_guest::{Answer, Event, FileInfo, Host, HostError, Interpreter, KvEntry, LogLevel};
 
 use super::case::Data;
 
@@ -17,6 +17,8 @@ const MAX_DEPTH: usize = 4;
 #[derive(Default)]
 pub(crate) struct MemoryHost {
     pub(crate) kv: RefCell<Data>,
+    /// Content and type of each file.
+    files: RefCell<BTreeMap<String, (Vec<u8>, String)>>,
     pub(crate) logs: RefCell<Vec<(String, String)>>,
     pub(crate) scripts: BTreeMap<String, String>,
     depth: Cell<usize>,
@@ -58,6 +60,23 @@ fn check(collection: &str, key: &str) -> Result<(), HostError> {
         return Err(error("invalid", "the key is wrong"));
     }
     Ok(())
+}
+
+/// What the platform checks of a path, in short.
+fn check_path(path: &str) -> Result<(), HostError> {
+    let is_wrong = |part: &str| matches!(part, "" | "." | "..") || part.len() > 255;
+    if path.split('/').any(is_wrong)
+        || path.len() > 512
+        || path.contains(|c: char| c == '\\' || c.is_control())
+    {
+        return Err(error("invalid", "the file path is wrong; allowed are segments"));
+    }
+    Ok(())
+}
+
+fn file_info(path: &str, content: &[u8], content_type: &str) -> FileInfo {
+    let (path, content_type) = (path.to_owned(), content_type.to_owned());
+    FileInfo { path, size: content.len() as u64, content_type, modified_ms: 1_700_000_000_123 }
 }
 
 impl Host for MemoryHost {
@@ -124,6 +143,51 @@ impl Host for MemoryHost {
         });
         let entries = entries.map(|((_, key), value)| KvEntry { key: key.clone(), value: value.clone() });
         Ok(entries.take(limit as usize).collect())
+    }
+
+    fn file_stat(&self, path: &str) -> Result<Option<FileInfo>, HostError> {
+        check_path(path)?;
+        let files = self.files.borrow();
+        Ok(files.get(path).map(|(content, content_type)| file_info(path, content, content_type)))
+    }
+
+    fn file_read(&self, path: &str) -> Result<Vec<u8>, HostError> {
+        check_path(path)?;
+        let found = self.files.borrow().get(path).map(|(content, _)| content.clone());
+        found.ok_or_else(|| error("file_not_found", &format!("there is no file \"{path}\"")))
+    }
+
+    fn file_write(&self, path: &str, content: &[u8], content_type: Option<&str>) -> Result<(), HostError> {
+        check_path(path)?;
+        if content.len() > 1 << 20 {
+            return Err(error("too_large", "a script writes files of at most 1048576 bytes"));
+        }
+        if content_type.is_some_and(|given| !given.contains('/') || given.contains(['\r', '\n'])) {
+            return Err(error("invalid", "the content type is wrong"));
+        }
+        let of_path = if std::path::Path::new(path).extension().is_some_and(|extension| extension == "txt") {
+            "text/plain; charset=utf-8"
+        } else {
+            "application/octet-stream"
+        };
+        let file = (content.to_vec(), content_type.unwrap_or(of_path).to_owned());
+        self.files.borrow_mut().insert(path.to_owned(), file);
+        Ok(())
+    }
+
+    fn file_delete(&self, path: &str) -> Result<(), HostError> {
+        check_path(path)?;
+        self.files.borrow_mut().remove(path);
+        Ok(())
+    }
+
+    fn file_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<FileInfo>, HostError> {
+        let files = self.files.borrow();
+        let found = files
+            .iter()
+            .filter(|(path, _)| path.starts_with(prefix) && after.is_none_or(|after| path.as_str() > after));
+        let found = found.map(|(path, (content, content_type))| file_info(path, content, content_type));
+        Ok(found.take(limit as usize).collect())
     }
 
     /// The secrets of every case; one is set and not declared.

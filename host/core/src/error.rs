@@ -74,6 +74,8 @@ codes! {
     AboveCeiling = "above_ceiling";
     /// The app's kv data would exceed its quota.
     KvQuota = "kv_quota_exceeded";
+    /// The app's files would be more, or larger, than its quota.
+    FileQuota = "file_quota_exceeded";
 
     // Requests.
     /// The request is malformed.
@@ -92,6 +94,8 @@ codes! {
     RouteNotFound = "route_not_found";
     /// Nothing of this id, key or path.
     NotFound = "not_found";
+    /// No file of this path.
+    FileNotFound = "file_not_found";
     /// The path has no route for this method.
     MethodNotAllowed = "method_not_allowed";
     /// It exists already, or was changed in the meantime.
@@ -104,6 +108,8 @@ codes! {
     DomainUnproven = "domain_unproven";
     /// A script that something else needs cannot be deleted.
     ScriptInUse = "script_in_use";
+    /// The range that is asked for lies outside of the file.
+    RangeNotSatisfiable = "range_not_satisfiable";
     /// `If-Match` names another version.
     PreconditionFailed = "precondition_failed";
     /// The body has a media type that is not accepted here.

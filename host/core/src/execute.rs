@@ -6,12 +6,13 @@
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::Instant};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answer, AppId, Effects, ErrorCode, Event, ExecutionId, Fault, ImageKey, KvEntry, KvId, KvListQuery,
-    KvListed, KvReads, Limits, ScriptName, SecretMask, SecretName, SecretValue, SourcePosition, Uses,
-    VariableName,
+    Answer, AppId, Effects, ErrorCode, Event, ExecutionId, Fault, FileList, FileListQuery, FilePath,
+    ImageKey, KvEntry, KvId, KvListQuery, KvListed, KvReads, Limits, ScriptName, SecretMask, SecretName,
+    SecretValue, SourcePosition, StoredFile, Uses, VariableName,
 };
 
 /// A boxed future that may be moved between threads.
@@ -51,6 +52,15 @@ pub trait HostCalls: Send + Sync {
 
     /// Committed entries of a collection, in key order.
     fn kv_list<'a>(&'a self, query: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>>;
+
+    /// What is committed of a file; `None` if there is none of this path.
+    fn file<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>>;
+
+    /// The content of a committed file. [`ErrorCode::Conflict`] if the file was replaced or removed since.
+    fn file_content<'a>(&'a self, file: &'a StoredFile) -> BoxFuture<'a, Result<Bytes, HostError>>;
+
+    /// Committed files, in byte order of their paths.
+    fn file_list<'a>(&'a self, query: &'a FileListQuery) -> BoxFuture<'a, Result<FileList, HostError>>;
 
     /// A secret of the app, for `script`, the one that runs. [`ErrorCode::SecretNotDeclared`] where the version that
     /// runs does not declare it, [`ErrorCode::SecretNotFound`] where the app has none of this name.

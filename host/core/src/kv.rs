@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{CollectionName, KvKey};
+use crate::{CollectionName, FilePath, FileReads, FileSavepoint, FileSession, FileWrite, KvKey};
 
 /// The version of an entry. Absent and expired entries have [`KvVersion::ABSENT`]; every write gives a version
 /// that no entry of the platform had before.
@@ -87,12 +87,14 @@ pub enum KvWrite {
 pub struct Effects {
     /// The last write of each key.
     pub kv: BTreeMap<KvId, KvWrite>,
+    /// The last write of each file.
+    pub files: BTreeMap<FilePath, FileWrite>,
 }
 
 impl Effects {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.kv.is_empty()
+        self.kv.is_empty() && self.files.is_empty()
     }
 }
 
@@ -112,12 +114,14 @@ pub struct KvReads {
     pub entries: BTreeMap<KvId, KvVersion>,
     /// Every list it read.
     pub lists: Vec<KvListRead>,
+    /// What it read of files.
+    pub files: FileReads,
 }
 
 impl KvReads {
-    /// Whether a run that writes nothing needs no validation: what it saw was one entry at one moment.
+    /// Whether a run that writes nothing needs no validation: what it saw was one entry or file at one moment.
     pub fn is_single(&self) -> bool {
-        self.lists.len() + self.entries.len() <= 1
+        self.lists.len() + self.entries.len() + self.files.count() <= 1
     }
 }
 
@@ -127,11 +131,13 @@ pub struct KvSession {
     seen: BTreeMap<KvId, Option<KvEntry>>,
     lists: Vec<KvListRead>,
     writes: BTreeMap<KvId, KvWrite>,
+    /// Its view of the app's files, which commit with the entries.
+    pub files: FileSession,
 }
 
 /// The writes of a session at one moment.
 #[derive(Clone, Debug)]
-pub struct KvSavepoint(BTreeMap<KvId, KvWrite>);
+pub struct KvSavepoint(BTreeMap<KvId, KvWrite>, FileSavepoint);
 
 impl KvSession {
     /// The value of a key as this invocation sees it: `Some(None)` is known to be absent, `None` is not known
@@ -200,12 +206,13 @@ impl KvSession {
 
     /// The writes so far, to return to if a nested invocation fails.
     pub fn savepoint(&self) -> KvSavepoint {
-        KvSavepoint(self.writes.clone())
+        KvSavepoint(self.writes.clone(), self.files.savepoint())
     }
 
     /// Takes back every write since `savepoint`. Reads stay: they happened, and are validated.
     pub fn roll_back(&mut self, savepoint: KvSavepoint) {
         self.writes = savepoint.0;
+        self.files.roll_back(savepoint.1);
     }
 
     /// What was read and what is to be written.
@@ -215,7 +222,8 @@ impl KvSession {
             .into_iter()
             .map(|(id, entry)| (id, entry.map_or(KvVersion::ABSENT, |entry| entry.version)))
             .collect();
-        (KvReads { entries, lists: self.lists }, Effects { kv: self.writes })
+        let (file_reads, files) = self.files.finish();
+        (KvReads { entries, lists: self.lists, files: file_reads }, Effects { kv: self.writes, files })
     }
 
     fn writes_of<'a>(&'a self, query: &'a KvListQuery) -> impl Iterator<Item = (&'a KvId, &'a KvWrite)> {

@@ -1,7 +1,7 @@
 //! The domain of PiCloud.
 //!
 //! Typed ids and names, apps and scripts, limits and their ceiling, route matching, who may call, events and answers, the
-//! transactional view of key-value data that an invocation has, secrets and their masks, error codes, and the
+//! transactional view of key-value data and files that an invocation has, secrets and their masks, error codes, and the
 //! [`Execute`] port that separates the sandbox from everything else.
 //!
 //! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
@@ -13,6 +13,7 @@ mod domain;
 mod error;
 mod event;
 mod execute;
+mod file;
 mod history;
 mod ids;
 mod kv;
@@ -41,6 +42,11 @@ pub use execute::{
     BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, HostCalls, HostError, Invocation,
     Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
 };
+pub use file::{
+    FileGeneration, FileList, FileListQuery, FileListed, FileNow, FileQuota, FileReads, FileSavepoint,
+    FileSession, FileVersion, FileWrite, MAX_FILE_BYTES, MAX_SCRIPT_FILE_BYTES, STATIC_FOLDER, StoredFile,
+    content_type_of,
+};
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
     AppId, AuditId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId,
@@ -53,12 +59,14 @@ pub use kv::{
 pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
 pub use mask::SecretMask;
 pub use names::{
-    AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName, SecretName,
-    VariableName,
+    AppName, CollectionName, ContentType, DomainName, FileFolder, FilePath, KvKey, NameError, PrincipalName,
+    ScriptName, SecretName, VariableName,
 };
 pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
-pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable};
+pub use route::{
+    Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable, RouteTarget, StaticFiles,
+};
 pub use scope::{Scope, UnknownScope};
-pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};
+pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
 pub use uses::{Grants, UseKind, Used, Uses};

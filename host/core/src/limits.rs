@@ -117,6 +117,10 @@ limits! {
     kv_value_bytes, KvValueBytes, "PICLOUD_SANDBOX_MAX_KV_VALUE_BYTES", 1, 256 * KIB, 4 * MIB;
     /// All kv keys and values of the app, in bytes.
     kv_bytes, KvBytes, "PICLOUD_SANDBOX_MAX_KV_BYTES", 0, 256 * MIB, 1024 * 1024 * MIB;
+    /// Contents of all files of the app, in bytes.
+    file_bytes, FileBytes, "PICLOUD_SANDBOX_MAX_FILE_BYTES", 0, 64 * MIB, 16 * 1024 * MIB;
+    /// Number of files of the app.
+    files, Files, "PICLOUD_SANDBOX_MAX_FILES", 0, 10_000, 1_000_000;
     /// Invocations of the app that run at once on one node; more wait in its queue.
     concurrency, Concurrency, "PICLOUD_SANDBOX_MAX_CONCURRENCY", 1, 16, 256;
 }
@@ -215,7 +219,10 @@ impl SandboxCeiling {
             | LimitField::SourceBytes
             | LimitField::KvValueBytes
             | LimitField::HostCallBytes => 256 * MIB,
-            LimitField::Fuel | LimitField::HostCalls | LimitField::KvBytes => i64::MAX as u64,
+            LimitField::Files => i32::MAX as u64,
+            LimitField::Fuel | LimitField::HostCalls | LimitField::KvBytes | LimitField::FileBytes => {
+                i64::MAX as u64
+            }
         }
     }
 

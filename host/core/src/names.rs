@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::file::{check_folder, check_path, check_type};
+
 /// Why a name was refused. The text says what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
@@ -100,6 +102,13 @@ names! {
     SecretName, "secret name", check_setting;
     /// The name of a plain variable of an app, of the same form.
     VariableName, "variable name", check_setting;
+    /// The path of a file of an app: segments between `/`, in NFC, at most 512 bytes. It is a name in the database and
+    /// never a path of a node's file system, so that `A` and `a` are two files everywhere.
+    FilePath, "file path", check_path;
+    /// A folder of an app's files, such as `static/`: a file path and a `/` at its end.
+    FileFolder, "folder", check_folder;
+    /// The media type of a file, as `content-type` has it: `type/subtype`, and parameters after `;`.
+    ContentType, "content type", check_type;
 }
 
 impl KvKey {

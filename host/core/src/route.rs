@@ -2,9 +2,13 @@
 //!
 //! The most specific pattern wins, segment by segment: a literal before a parameter before a rest.
 
+mod target;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use target::{RouteTarget, StaticFiles};
 
 /// Decoded parameters of a matched route, by name.
 pub type Params = Vec<(String, String)>;

@@ -61,6 +61,15 @@ digests! {
     /// SHA-256 over everything a script's image is built from: its own name and source and those of every
     /// library it imports, directly or not. Two versions with the same key share one image.
     ImageKey;
+    /// SHA-256 of a file's content.
+    FileHash;
+}
+
+impl FileHash {
+    /// The hash of a content.
+    pub fn of(content: &[u8]) -> Self {
+        Self(Sha256::digest(content).into())
+    }
 }
 
 impl SourceHash {

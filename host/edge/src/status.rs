@@ -31,6 +31,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),
         E::AboveCeiling => (S::UNPROCESSABLE_ENTITY, "A limit is above the platform's ceiling"),
         E::KvQuota => (S::TOO_MANY_REQUESTS, "The app's data is at its quota"),
+        E::FileQuota => (S::TOO_MANY_REQUESTS, "The app's files are at their quota"),
         E::BadRequest => (S::BAD_REQUEST, "The request is malformed"),
         E::Unauthenticated => (S::UNAUTHORIZED, "No valid credentials were given"),
         E::Forbidden => (S::FORBIDDEN, "The credentials do not allow this"),
@@ -39,12 +40,14 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::ScriptNotFound => (S::NOT_FOUND, "No such script"),
         E::RouteNotFound => (S::NOT_FOUND, "No route has this path"),
         E::NotFound => (S::NOT_FOUND, "Not found"),
+        E::FileNotFound => (S::NOT_FOUND, "No such file"),
         E::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The method is not allowed here"),
         E::AlreadyExists => (S::CONFLICT, "It exists already or was changed in the meantime"),
         E::LastOwner => (S::CONFLICT, "It is the last owner"),
         E::NotGranted => (S::FORBIDDEN, "The app does not grant what the script uses"),
         E::DomainUnproven => (S::UNPROCESSABLE_ENTITY, "The host is not proved"),
         E::ScriptInUse => (S::CONFLICT, "The script is in use"),
+        E::RangeNotSatisfiable => (S::RANGE_NOT_SATISFIABLE, "The range is not in the file"),
         E::PreconditionFailed => (S::PRECONDITION_FAILED, "A precondition does not hold"),
         E::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "The media type is not accepted here"),
         E::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "The body is too large"),
@@ -74,6 +77,7 @@ pub const fn status_of_run(code: ErrorCode) -> StatusCode {
         | ErrorCode::TooLarge
         | ErrorCode::ScriptNotFound
         | ErrorCode::NotFound
+        | ErrorCode::FileNotFound
         | ErrorCode::CompileError
         | ErrorCode::NotAvailableAtBuild => StatusCode::INTERNAL_SERVER_ERROR,
         other => status_of(other),

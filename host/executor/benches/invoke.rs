@@ -14,10 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, ErrorCode, Event, Execute, ExecutionId, HostCalls, HostError,
-    HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, RequestId,
-    ScriptName, ScriptSources, SecretName, SecretValue, VariableName,
+    Answer, AppId, BoxFuture, Callee, ErrorCode, Event, Execute, ExecutionId, FileGeneration, FileList,
+    FileListQuery, FilePath, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
+    KvListQuery, KvListed, Libraries, Limits, RequestId, ScriptName, ScriptSources, SecretName, SecretValue,
+    StoredFile, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use rhai::{Dynamic, Engine, Map, Scope};
@@ -296,6 +298,19 @@ impl HostCalls for Nothing {
 
     fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(ready(Ok(Vec::new())))
+    }
+
+    fn file<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn file_content<'a>(&'a self, _: &'a StoredFile) -> BoxFuture<'a, Result<Bytes, HostError>> {
+        Box::pin(std::future::ready(Err(HostError::new(ErrorCode::FileNotFound, "there are none"))))
+    }
+
+    fn file_list<'a>(&'a self, _: &'a FileListQuery) -> BoxFuture<'a, Result<FileList, HostError>> {
+        let list = FileList { files: Vec::new(), generation: FileGeneration::default() };
+        Box::pin(std::future::ready(Ok(list)))
     }
 
     fn secret<'a>(

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, Completion, ErrorCode, Event, Execute, ExecutionId, HostCalls,
-    HostError, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, ScriptName,
-    ScriptSources, SecretName, SecretValue, VariableName,
+    Answer, AppId, BoxFuture, Callee, Completion, ErrorCode, Event, Execute, ExecutionId, FileGeneration,
+    FileList, FileListQuery, FilePath, HostCalls, HostError, ImageKey, Invocation, KvEntry, KvId,
+    KvListQuery, KvListed, Libraries, Limits, ScriptName, ScriptSources, SecretName, SecretValue, StoredFile,
+    VariableName,
 };
 use wasmtime::Store;
 
@@ -37,6 +39,19 @@ impl HostCalls for Nothing {
 
     fn kv_list<'a>(&'a self, _: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn file<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn file_content<'a>(&'a self, _: &'a StoredFile) -> BoxFuture<'a, Result<Bytes, HostError>> {
+        Box::pin(std::future::ready(Err(HostError::new(ErrorCode::FileNotFound, "there are none"))))
+    }
+
+    fn file_list<'a>(&'a self, _: &'a FileListQuery) -> BoxFuture<'a, Result<FileList, HostError>> {
+        let list = FileList { files: Vec::new(), generation: FileGeneration::default() };
+        Box::pin(std::future::ready(Ok(list)))
     }
 
     fn secret<'a>(

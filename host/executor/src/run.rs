@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use picloud_core::{
     Answer, BuildError, Completion, Effects, ErrorCode, Event, Fault, HostCalls, HttpResponse, ImageKey,
-    Invocation, KvReads, Usage,
+    Invocation, Usage,
 };
 use wasmtime::Store;
 
@@ -43,10 +43,8 @@ pub(crate) async fn execute(
 fn complete(shared: &Shared, mut outcome: Result<Answer, Fault>) -> Completion {
     let mut progress = std::mem::take(&mut *shared.progress());
     let mask = progress.mask();
-    let (reads, effects) = match outcome {
-        Ok(_) => progress.kv.finish(),
-        Err(_) => (KvReads::default(), Effects::default()),
-    };
+    let (reads, effects) = progress.kv.finish();
+    let effects = if outcome.is_ok() { effects } else { Effects::default() };
     if let Err(fault) = &mut outcome {
         mask.fault(fault);
     }

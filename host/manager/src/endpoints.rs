@@ -14,7 +14,7 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, endpoint_access, executions, grants, invoke, limits, logs,
+        apps, audit, bundle, data, domains, endpoint_access, executions, files, grants, invoke, limits, logs,
         members, node, principals, routes, scripts, secrets, sessions, signing_keys, tokens, usage,
         variables,
     },
@@ -144,6 +144,11 @@ endpoints! {
     GET    "/api/v1/apps/{app}/kv/{collection}/{key}"        READ_DATA      => data::get_entry;
     PUT    "/api/v1/apps/{app}/kv/{collection}/{key}"        WRITE_DATA     => data::put_entry;
     DELETE "/api/v1/apps/{app}/kv/{collection}/{key}"        WRITE_DATA     => data::delete_entry;
+
+    GET    "/api/v1/apps/{app}/files"                        READ_DATA      => files::list_files;
+    GET    "/api/v1/apps/{app}/files/{path}"                 READ_DATA      => files::get_file;
+    PUT    "/api/v1/apps/{app}/files/{path}"                 WRITE_DATA     => files::put_file;
+    DELETE "/api/v1/apps/{app}/files/{path}"                 WRITE_DATA     => files::delete_file;
 
     GET    "/api/v1/apps/{app}/executions"                   READ_LOGS      => executions::list_executions;
     GET    "/api/v1/apps/{app}/executions/{id}"              READ_LOGS      => executions::get_execution;

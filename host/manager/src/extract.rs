@@ -228,6 +228,11 @@ pub(crate) async fn read_raw(headers: &HeaderMap, body: Body, most: u64) -> Resu
     read_body(headers, body, most).await
 }
 
+/// Reads a body of at most `most` bytes whose type and charset are the client's business.
+pub(crate) async fn read_bytes(headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, ApiError> {
+    read_body(headers, body, most).await
+}
+
 async fn read_body(headers: &HeaderMap, body: Body, most: u64) -> Result<Bytes, ApiError> {
     let read = picloud_edge::read_body(headers, body, most, BodyTimes::default()).await;
     read.map_err(|error| Problem::from(error).into())

@@ -1,6 +1,6 @@
 //! Names with slashes in paths.
 //!
-//! A script may be called `api/users`, a kv key `a/b/c`. Clients may percent-encode such a slash (`api%2Fusers`)
+//! A script may be called `api/users`, a kv key `a/b/c`, a file `static/a.css`. Clients may percent-encode such a slash (`api%2Fusers`)
 //! or not; before routing, the slashes that belong to a name are encoded, so that every route sees one segment
 //! per name.
 
@@ -30,6 +30,9 @@ pub(crate) fn fold_names(path: &str) -> Option<String> {
             .contains('/')
             .then(|| format!("/api/v1/apps/{app}/scripts/{}{action}", name.replace('/', "%2F")));
     }
+    if let Some(path) = in_app.strip_prefix("files/") {
+        return path.contains('/').then(|| format!("/api/v1/apps/{app}/files/{}", path.replace('/', "%2F")));
+    }
     let (collection, key) = in_app.strip_prefix("kv/")?.split_once('/')?;
     key.contains('/').then(|| format!("/api/v1/apps/{app}/kv/{collection}/{}", key.replace('/', "%2F")))
 }
@@ -57,6 +60,10 @@ mod tests {
                 Some("/api/v1/apps/a/scripts/api%2Fusers/versions"),
             ),
             ("/api/v1/apps/a/scripts/x%2Fversions", None),
+            ("/api/v1/apps/a/files", None),
+            ("/api/v1/apps/a/files/a%2Fb", None),
+            ("/api/v1/apps/a/files/static/a.css", Some("/api/v1/apps/a/files/static%2Fa.css")),
+            ("/api/v1/apps/a/files/../b", Some("/api/v1/apps/a/files/..%2Fb")),
             ("/api/v1/apps/a/scripts/x/invoke", None),
             ("/api/v1/apps/a/scripts/invoke", None),
             ("/api/v1/apps/a/scripts", None),

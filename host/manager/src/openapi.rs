@@ -124,6 +124,7 @@ fn describe_parameter(name: &str) -> &'static str {
         "secret" => "Name of the secret.",
         "variable" => "Name of the variable.",
         "collection" => "Name of the kv collection.",
+        "path" => "The path, percent-encoded. A `/` in it may be sent as it is or as `%2F`.",
         "key" => "The key, percent-encoded. A `/` in it may be sent as it is or as `%2F`.",
         _ => "The id that the list shows.",
     }

@@ -56,6 +56,11 @@ impl Precondition {
         self.if_match.is_none() && self.if_none_match.is_none()
     }
 
+    /// Whether the client has the entity already, as `If-None-Match` of a GET says.
+    pub(crate) fn is_known(&self, current: &ETag) -> bool {
+        self.if_none_match.as_ref().is_some_and(|tags| tags.contain(Some(current)))
+    }
+
     /// Checks against the entity as it is now; `None` is absent.
     pub(crate) fn check(&self, current: Option<&ETag>) -> Result<(), ApiError> {
         let fail = |detail: &'static str| Err(ApiError::new(ErrorCode::PreconditionFailed, detail));

@@ -38,6 +38,9 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             format!("{text}; remove it first, or give this one the same methods to replace it"),
         ),
         StoreError::LastOwner => ApiError::new(ErrorCode::LastOwner, text),
+        StoreError::FileQuota { limit, most, .. } => {
+            ApiError::new(ErrorCode::FileQuota, text).field(limit).with("limit", most)
+        }
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

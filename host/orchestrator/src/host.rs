@@ -1,17 +1,21 @@
-//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, secrets and
-//! variables.
+//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, files,
+//! secrets and variables.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use picloud_core::{
-    AppId, BoxFuture, Callee, ErrorCode, HostCalls, HostError, ImageKey, KvEntry, KvId, KvListQuery,
-    KvListed, ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue, VariableName,
+    AppId, BoxFuture, Callee, ErrorCode, FileList, FileListQuery, FilePath, HostCalls, HostError, ImageKey,
+    KvEntry, KvId, KvListQuery, KvListed, ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue,
+    StoredFile, VariableName,
 };
+use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::{Vault, VaultError};
 
 use crate::{
     directory::{ScriptEntry, Scripts},
+    files::Files,
     values::{Room, Values},
 };
 
@@ -23,6 +27,7 @@ pub(crate) struct AppHost {
     vault: Arc<Vault>,
     secrets: Values<SecretName, SecretValue>,
     variables: Values<VariableName, str>,
+    files: Files,
 }
 
 /// What the hosts of all apps share.
@@ -31,13 +36,15 @@ pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) room: Arc<Room>,
+    pub(crate) cache: Arc<FileCache>,
 }
 
 impl AppHost {
     pub(crate) fn new(app: AppId, sources: Sources, scripts: Arc<Scripts>) -> Self {
-        let Sources { store, vault, room } = sources;
+        let Sources { store, vault, room, cache } = sources;
+        let files = Files { store: store.clone(), cache };
         let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
-        Self { app, store, scripts, vault, secrets, variables }
+        Self { app, store, scripts, vault, secrets, variables, files }
     }
 
     async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
@@ -81,6 +88,27 @@ impl HostCalls for AppHost {
 
     fn kv_list<'a>(&'a self, query: &'a KvListQuery) -> BoxFuture<'a, Result<Vec<KvListed>, HostError>> {
         Box::pin(async move { self.store.kv_list(self.app, query).await.map_err(|error| host_error(&error)) })
+    }
+
+    fn file<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>> {
+        Box::pin(async move { self.store.file(self.app, path).await.map_err(|error| host_error(&error)) })
+    }
+
+    fn file_content<'a>(&'a self, file: &'a StoredFile) -> BoxFuture<'a, Result<Bytes, HostError>> {
+        Box::pin(async move {
+            let found = self.files.content(self.app, file.hash).await.map_err(|error| host_error(&error))?;
+            let replaced = || HostError::new(ErrorCode::Conflict, "the file was changed while it was read");
+            found.ok_or_else(replaced)?.bytes().await.map_err(|error| {
+                tracing::error!(%error, app = %self.app, hash = %file.hash, "a file cannot be read");
+                HostError::new(ErrorCode::Internal, "the platform failed; its log says how")
+            })
+        })
+    }
+
+    fn file_list<'a>(&'a self, query: &'a FileListQuery) -> BoxFuture<'a, Result<FileList, HostError>> {
+        Box::pin(
+            async move { self.store.file_list(self.app, query).await.map_err(|error| host_error(&error)) },
+        )
     }
 
     fn secret<'a>(
@@ -151,6 +179,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::InUse { .. } => (ErrorCode::ScriptInUse, error.to_string()),
         StoreError::LibraryGone { .. } => (ErrorCode::CompileError, error.to_string()),
         StoreError::NotGranted { .. } => (ErrorCode::NotGranted, error.to_string()),
+        StoreError::FileQuota { .. } => (ErrorCode::FileQuota, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),
         StoreError::Invalid(_) => (ErrorCode::Invalid, error.to_string()),
         StoreError::Incompatible(_) | StoreError::Database(_) => {

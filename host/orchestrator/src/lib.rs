@@ -11,6 +11,7 @@
 mod admission;
 mod config;
 mod directory;
+mod files;
 mod gate;
 mod history;
 mod host;

@@ -12,6 +12,7 @@ use std::{
 use hyper::{Request, body::Incoming, service::service_fn};
 use picloud_core::Execute;
 use picloud_edge::{ServeConfig, Served};
+use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::Vault;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     OrchestratorConfig, SandboxMode,
     directory::{self, Directory},
+    files::Files,
     gate::Keeper,
     history::{self, History},
     host::Sources,
@@ -50,10 +52,13 @@ impl Orchestrator {
         store: Store,
         executor: Arc<dyn Execute>,
         vault: Arc<Vault>,
+        cache: Arc<FileCache>,
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
-        let sources = Sources { store: store.clone(), vault, room: Arc::default() };
+        let sources =
+            Sources { store: store.clone(), vault, room: Arc::default(), cache: Arc::clone(&cache) };
+        let files = Files { store: store.clone(), cache };
         let directory = Arc::new(Directory::new(sources, config.ceiling));
         // Listening begins before loading, so that no change falls between the two.
         let changes = store.changes().await?;
@@ -69,7 +74,7 @@ impl Orchestrator {
 
         let keeper = Keeper::new(store.clone(), Arc::clone(&metrics));
         let runner = Runner::new(executor, store);
-        let ingress = Arc::new(Ingress::new(&config, directory, keeper, runner, history, metrics));
+        let ingress = Arc::new(Ingress::new(&config, directory, keeper, runner, files, history, metrics));
         Ok(Arc::new(Self {
             ingress,
             sandbox: config.sandbox,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, Invocation, KvReads, Logs,
-    Usage,
+    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota, Invocation,
+    KvReads, Logs, Usage,
 };
 use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
 
@@ -95,6 +95,12 @@ impl Runner {
                 mask.fault(&mut fault);
                 fault
             });
+            if was_overtaken(&outcome) && reruns < MAX_RERUNS && !usage.called_outside {
+                // It was told of a file that was gone before its content was read. With the files to itself, none goes.
+                locks.get_or_insert_with(KvLocks::default).merge(&KvLocks::for_files());
+                reruns += 1;
+                continue;
+            }
             let effects = if outcome.is_ok() { effects } else { Effects::default() };
             if !needs_commit(&outcome, &reads, &effects) {
                 return Ran { outcome, logs, usage };
@@ -146,10 +152,11 @@ impl Runner {
             );
             return Err(Refused::Fault(Fault::new(ErrorCode::KvQuota, message)));
         }
+        let quota = FileQuota::of(&job.app.limits);
         let commit = async {
             match locked {
-                Some(locked) => locked.commit(reads, effects).await,
-                None => self.store.kv_commit(app, reads, effects).await,
+                Some(locked) => locked.commit(reads, effects, quota).await,
+                None => self.store.kv_commit(app, reads, effects, quota).await,
             }
         };
         match within(deadline, commit).await? {
@@ -169,6 +176,11 @@ fn needs_commit<T>(outcome: &Result<T, Fault>, reads: &KvReads, effects: &Effect
         Ok(_) => !effects.is_empty() || !reads.is_single(),
         Err(fault) => fault.code == ErrorCode::ScriptError && !reads.is_single(),
     }
+}
+
+/// Whether a run ended because something was changed while it read.
+fn was_overtaken<T>(outcome: &Result<T, Fault>) -> bool {
+    outcome.as_ref().is_err_and(|fault| fault.code == ErrorCode::Conflict)
 }
 
 /// Waits for the store, but not beyond the deadline.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use picloud_core::{
     AccessSettings, AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RateLimit, RouteAccess,
-    RouteId, RoutePattern, ScriptName, ScriptVersionId, SecretName, Uses,
+    RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use crate::{
     RouteMode, SigningKey, Store, StoreError,
     apps::limits,
-    routes::{methods, rate},
+    routes::{methods, rate, target},
     signing_keys::opened,
     text::{digest, parse},
 };
@@ -34,6 +34,8 @@ pub struct AppDirectory {
     pub domains: Vec<DomainName>,
     /// Its routes, oldest first.
     pub routes: Vec<DirectoryRoute>,
+    /// Whether it has any files.
+    pub has_files: bool,
     /// Its scripts, by name.
     pub scripts: Vec<DirectoryScript>,
 }
@@ -47,8 +49,8 @@ pub struct DirectoryRoute {
     pub methods: MethodSet,
     /// The paths.
     pub pattern: RoutePattern,
-    /// The script that answers; one of [`AppDirectory::scripts`].
-    pub script: ScriptName,
+    /// What answers; a script is one of [`AppDirectory::scripts`].
+    pub target: RouteTarget,
     /// How its invocations run.
     pub mode: RouteMode,
     /// What it asks of its callers.
@@ -125,6 +127,7 @@ async fn load_apps(
 ) -> Result<Vec<AppDirectory>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT id, name, created_at,
+            EXISTS (SELECT FROM file_usage u WHERE u.app_id = a.id AND u.files > 0) AS "has_files!",
             (SELECT x.settings FROM app_access x WHERE x.app_id = a.id) AS "access?: Json<AccessSettings>",
             ARRAY(SELECT l.name FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_names!",
             ARRAY(SELECT l.value FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_values!"
@@ -141,6 +144,7 @@ async fn load_apps(
             created_at: row.created_at,
             domains: Vec::new(),
             routes: Vec::new(),
+            has_files: row.has_files,
             scripts: Vec::new(),
         })
     })
@@ -197,10 +201,10 @@ async fn load_routes(
     apps: &mut [AppDirectory],
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        "SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS script,
-            r.access, r.rate_limit, r.client_rate_limit
-        FROM routes r JOIN scripts s ON s.id = r.script_id
-        WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id",
+        r#"SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS "script?",
+            r.files, r.files_max_age, r.files_fallback, r.access, r.rate_limit, r.client_rate_limit
+        FROM routes r LEFT JOIN scripts s ON s.id = r.script_id
+        WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id"#,
         only,
     );
     for row in rows.fetch_all(&mut **transaction).await? {
@@ -209,7 +213,12 @@ async fn load_routes(
                 id: RouteId::from_uuid(row.id),
                 methods: methods(&row.methods)?,
                 pattern: parse(&row.pattern)?,
-                script: parse(&row.script)?,
+                target: target(
+                    row.script.as_deref(),
+                    row.files.as_deref(),
+                    row.files_max_age,
+                    row.files_fallback.as_deref(),
+                )?,
                 // The column's constraint allows no other value yet.
                 mode: RouteMode::Sync,
                 access: parse(&row.access)?,

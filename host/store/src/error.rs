@@ -7,7 +7,7 @@ use picloud_core::Uses;
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `LastOwner`,
-/// `InUse`, `NotGranted` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted`, `FileQuota` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -23,16 +23,16 @@ pub enum StoreError {
         what: &'static str,
     },
     /// Another route of the same paths answers some of the methods of the one that the call makes.
-    #[error("the route {route} exists already: it leads to the script \"{}\" and shares methods with this one", .route.script)]
+    #[error("the route {route} exists already: it leads to {} and shares methods with this one", .route.target)]
     RouteOverlaps {
         /// The route that is there, or comes before it in the same call.
-        route: NewRoute,
+        route: Box<NewRoute>,
     },
     /// The same route twice in one call.
     #[error("the route {route} is given twice")]
     RouteTwice {
         /// The second of the two.
-        route: NewRoute,
+        route: Box<NewRoute>,
     },
     /// It was changed in the meantime, or is not in the state that the caller expected.
     #[error("it was changed in the meantime")]
@@ -63,6 +63,16 @@ pub enum StoreError {
         script: String,
         /// What is not granted; nothing where it is not known what the version uses.
         uses: Uses,
+    },
+    /// The app's files would be more than its quota allows.
+    #[error("{message}")]
+    FileQuota {
+        /// The limit, as the API names it.
+        limit: &'static str,
+        /// What they would be, and what is allowed.
+        message: String,
+        /// The limit's value.
+        most: u64,
     },
     /// A value that the database cannot hold.
     #[error("{0}")]

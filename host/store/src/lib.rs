@@ -16,6 +16,7 @@ mod config;
 mod directory;
 mod domains;
 mod error;
+mod files;
 mod grants;
 mod history;
 mod kv;
@@ -44,6 +45,7 @@ pub use config::{DatabaseAddress, StoreConfig};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
 pub use domains::{Domain, DomainCheck};
 pub use error::StoreError;
+pub use files::{BundleFile, BundleFiles, FileRow, PutFiles};
 pub use grants::GrantsSet;
 pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,

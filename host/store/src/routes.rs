@@ -1,8 +1,11 @@
-//! Routes: which script answers for which paths and methods of an app.
+//! Routes: which script or which files answer for which paths and methods of an app.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
-use picloud_core::{AppId, Change, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, ScriptName};
+use picloud_core::{
+    AppId, Change, FilePath, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget,
+    ScriptName, StaticFiles,
+};
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 
@@ -11,7 +14,7 @@ use crate::{
     apps::lock_app,
     changes::notify,
     signing_keys::{SigningKeyInfo, keys_of},
-    text::parse,
+    text::{bigint, parse, unsigned},
 };
 
 /// The most routes of an app: they are compared one by one.
@@ -32,8 +35,8 @@ pub struct NewRoute {
     pub methods: MethodSet,
     /// The paths.
     pub pattern: RoutePattern,
-    /// The script that answers.
-    pub script: ScriptName,
+    /// What answers.
+    pub target: RouteTarget,
     /// What it asks of its callers. Left out, it stays what that of the route in its place was, else it is public: a
     /// route is never opened by not saying so.
     pub access: Option<RouteAccess>,
@@ -46,8 +49,8 @@ pub struct NewRoute {
 /// A change of a route: what is named is replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoutePatch {
-    /// See [`NewRoute::script`].
-    pub script: Option<ScriptName>,
+    /// See [`NewRoute::target`].
+    pub target: Option<RouteTarget>,
     /// See [`NewRoute::access`].
     pub access: Option<RouteAccess>,
     /// See [`NewRoute::rate_limit`].
@@ -65,8 +68,8 @@ pub struct Route {
     pub methods: MethodSet,
     /// The paths.
     pub pattern: RoutePattern,
-    /// The script that answers.
-    pub script: ScriptName,
+    /// What answers.
+    pub target: RouteTarget,
     /// How its invocations run.
     pub mode: RouteMode,
     /// What it asks of its callers.
@@ -86,15 +89,15 @@ pub struct Route {
 pub enum PutRoute {
     /// It is new.
     Created(Route),
-    /// A route of these paths and methods was there; it now has this pattern and script, and what the new one says of who may call.
+    /// A route of these paths and methods was there; it now has this pattern and target, and what the new one says of who may call.
     Replaced(Route),
 }
 
 impl NewRoute {
     /// A route that says nothing of who may call it.
-    pub const fn new(methods: MethodSet, pattern: RoutePattern, script: ScriptName) -> Self {
-        let (rate_limit, client_rate_limit) = (Change::Keep, Change::Keep);
-        Self { methods, pattern, script, access: None, rate_limit, client_rate_limit }
+    pub fn new(methods: MethodSet, pattern: RoutePattern, target: impl Into<RouteTarget>) -> Self {
+        let (rate_limit, client_rate_limit, target) = (Change::Keep, Change::Keep, target.into());
+        Self { methods, pattern, target, access: None, rate_limit, client_rate_limit }
     }
 }
 
@@ -132,9 +135,9 @@ impl Store {
     pub async fn route(&self, app: AppId, id: RouteId) -> Result<Option<Route>, StoreError> {
         let row = sqlx::query_as!(
             Row,
-            "SELECT r.id, r.methods, r.pattern, s.name AS script,
+            r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
                 r.access, r.rate_limit, r.client_rate_limit, r.created_at
-            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2",
+            FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2"#,
             app.as_uuid(),
             id.as_uuid(),
         );
@@ -176,13 +179,13 @@ impl Store {
         let changed = NewRoute {
             methods: present.methods,
             pattern: present.pattern,
-            script: patch.script.clone().unwrap_or(present.script),
+            target: patch.target.clone().unwrap_or(present.target),
             access: patch.access,
             rate_limit: patch.rate_limit,
             client_rate_limit: patch.client_rate_limit,
         };
-        let script = script_id(&mut transaction, app, &changed.script).await?;
-        let mut route = update(&mut transaction, id.as_uuid(), script, &changed).await?;
+        let target = TargetColumns::of(&mut transaction, app, &changed).await?;
+        let mut route = update(&mut transaction, id.as_uuid(), &target, &changed).await?;
         attach_keys(&mut transaction, app, std::slice::from_mut(&mut route)).await?;
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
@@ -204,16 +207,16 @@ async fn put(connection: &mut PgConnection, app: AppId, route: &NewRoute) -> Res
     if route.methods == MethodSet::default() {
         return Err(StoreError::Invalid("a route needs at least one method".into()));
     }
-    let script = script_id(connection, app, &route.script).await?;
+    let target = TargetColumns::of(connection, app, route).await?;
     match same_paths(connection, app, route).await? {
-        SamePaths::Free => Ok(PutRoute::Created(insert(connection, app, script, route).await?)),
-        SamePaths::Same(id) => Ok(PutRoute::Replaced(update(connection, id, script, route).await?)),
+        SamePaths::Free => Ok(PutRoute::Created(insert(connection, app, &target, route).await?)),
+        SamePaths::Same(id) => Ok(PutRoute::Replaced(update(connection, id, &target, route).await?)),
         SamePaths::Overlap(id) => {
             let found = all(connection, app).await?.into_iter().find(|route| route.id == id);
-            let Some(Route { methods, pattern, script, .. }) = found else {
+            let Some(Route { methods, pattern, target, .. }) = found else {
                 return Err(StoreError::Conflict);
             };
-            Err(StoreError::RouteOverlaps { route: NewRoute::new(methods, pattern, script) })
+            Err(StoreError::RouteOverlaps { route: Box::new(NewRoute::new(methods, pattern, target)) })
         }
     }
 }
@@ -239,7 +242,7 @@ pub(crate) async fn replace_routes(
     for route in routes {
         let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, route).await?;
         if !put_ids.insert(put.id) {
-            return Err(StoreError::RouteTwice { route: route.clone() });
+            return Err(StoreError::RouteTwice { route: Box::new(route.clone()) });
         }
     }
     Ok(present)
@@ -255,9 +258,9 @@ fn check_count(routes: usize) -> Result<(), StoreError> {
 async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Route>, StoreError> {
     let rows = sqlx::query_as!(
         Row,
-        "SELECT r.id, r.methods, r.pattern, s.name AS script,
+        r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
                 r.access, r.rate_limit, r.client_rate_limit, r.created_at
-            FROM routes r JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id",
+            FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id"#,
         app.as_uuid(),
     );
     rows.fetch_all(connection).await?.into_iter().map(Route::try_from).collect()
@@ -331,26 +334,67 @@ async fn script_id(
     found.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "script" })
 }
 
+/// What a route leads to, as its columns have it.
+struct TargetColumns<'a> {
+    script_id: Option<uuid::Uuid>,
+    script: Option<&'a str>,
+    files: Option<&'a StaticFiles>,
+}
+
+impl<'a> TargetColumns<'a> {
+    async fn of(connection: &mut PgConnection, app: AppId, route: &'a NewRoute) -> Result<Self, StoreError> {
+        match &route.target {
+            RouteTarget::Script(script) => {
+                let script_id = Some(script_id(connection, app, script).await?);
+                Ok(Self { script_id, script: Some(script.as_str()), files: None })
+            }
+            RouteTarget::Files(files) => {
+                StaticFiles::check(&route.pattern, route.methods)
+                    .map_err(|error| StoreError::Invalid(error.to_string()))?;
+                Ok(Self { script_id: None, script: None, files: Some(files) })
+            }
+        }
+    }
+
+    fn folder(&self) -> Option<&str> {
+        self.files.map(|files| files.folder.as_str())
+    }
+
+    fn max_age(&self) -> Option<i64> {
+        let max_age = self.files.and_then(|files| files.max_age)?;
+        Some(bigint(max_age.min(StaticFiles::LONGEST_AGE).as_secs()))
+    }
+
+    fn fallback(&self) -> Option<&str> {
+        self.files.and_then(|files| files.fallback.as_ref()).map(FilePath::as_str)
+    }
+}
+
 async fn insert(
     connection: &mut PgConnection,
     app: AppId,
-    script: uuid::Uuid,
+    target: &TargetColumns<'_>,
     route: &NewRoute,
 ) -> Result<Route, StoreError> {
     let row = sqlx::query_as!(
         Row,
-        r#"INSERT INTO routes (id, app_id, script_id, methods, pattern, access, rate_limit, client_rate_limit)
-        VALUES ($1, $2, $3, $4, $5, $7, $8, $9)
-        RETURNING id, methods, pattern, $6 AS "script!", access, rate_limit, client_rate_limit, created_at"#,
+        r#"INSERT INTO routes (id, app_id, script_id, methods, pattern, access, rate_limit, client_rate_limit,
+            files, files_max_age, files_fallback)
+        VALUES ($1, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12)
+        RETURNING id, methods, pattern, $6::text AS script, files, files_max_age, files_fallback,
+            access, rate_limit, client_rate_limit, created_at"#,
         RouteId::generate().as_uuid(),
         app.as_uuid(),
-        script,
+        target.script_id,
         &method_names(route.methods),
         route.pattern.to_string(),
-        route.script.as_str(),
+        target.script,
         route.access.unwrap_or_default().as_str(),
         route.rate_limit.apply(None).map(|rate| rate.to_string()),
         route.client_rate_limit.apply(None).map(|rate| rate.to_string()),
+        target.folder(),
+        target.max_age(),
+        target.fallback(),
     );
     row.fetch_one(connection).await?.try_into()
 }
@@ -358,7 +402,7 @@ async fn insert(
 async fn update(
     connection: &mut PgConnection,
     id: uuid::Uuid,
-    script: uuid::Uuid,
+    target: &TargetColumns<'_>,
     route: &NewRoute,
 ) -> Result<Route, StoreError> {
     let row = sqlx::query_as!(
@@ -366,20 +410,43 @@ async fn update(
         r#"UPDATE routes SET script_id = $2, pattern = $3,
             access = coalesce($5, access),
             rate_limit = CASE WHEN $6 THEN rate_limit ELSE $7 END,
-            client_rate_limit = CASE WHEN $8 THEN client_rate_limit ELSE $9 END
+            client_rate_limit = CASE WHEN $8 THEN client_rate_limit ELSE $9 END,
+            files = $10, files_max_age = $11, files_fallback = $12
         WHERE id = $1
-        RETURNING id, methods, pattern, $4 AS "script!", access, rate_limit, client_rate_limit, created_at"#,
+        RETURNING id, methods, pattern, $4::text AS script, files, files_max_age, files_fallback,
+            access, rate_limit, client_rate_limit, created_at"#,
         id,
-        script,
+        target.script_id,
         route.pattern.to_string(),
-        route.script.as_str(),
+        target.script,
         route.access.map(RouteAccess::as_str),
         route.rate_limit.is_keep(),
         route.rate_limit.apply(None).map(|rate| rate.to_string()),
         route.client_rate_limit.is_keep(),
         route.client_rate_limit.apply(None).map(|rate| rate.to_string()),
+        target.folder(),
+        target.max_age(),
+        target.fallback(),
     );
     row.fetch_one(connection).await?.try_into()
+}
+
+/// What a route leads to, of its columns.
+pub(crate) fn target(
+    script: Option<&str>,
+    folder: Option<&str>,
+    max_age: Option<i64>,
+    fallback: Option<&str>,
+) -> Result<RouteTarget, StoreError> {
+    match (script, folder) {
+        (Some(script), _) => Ok(RouteTarget::Script(parse(script)?)),
+        (None, Some(folder)) => Ok(RouteTarget::Files(StaticFiles {
+            folder: parse(folder)?,
+            max_age: max_age.map(|seconds| Duration::from_secs(unsigned(seconds))),
+            fallback: fallback.map(parse).transpose()?,
+        })),
+        (None, None) => Err(StoreError::Database("a stored route leads nowhere".into())),
+    }
 }
 
 pub(crate) fn methods(names: &[String]) -> Result<MethodSet, StoreError> {
@@ -399,7 +466,10 @@ struct Row {
     id: uuid::Uuid,
     methods: Vec<String>,
     pattern: String,
-    script: String,
+    script: Option<String>,
+    files: Option<String>,
+    files_max_age: Option<i64>,
+    files_fallback: Option<String>,
     access: String,
     rate_limit: Option<String>,
     client_rate_limit: Option<String>,
@@ -414,7 +484,12 @@ impl TryFrom<Row> for Route {
             id: RouteId::from_uuid(row.id),
             methods: methods(&row.methods)?,
             pattern: parse(&row.pattern)?,
-            script: parse(&row.script)?,
+            target: target(
+                row.script.as_deref(),
+                row.files.as_deref(),
+                row.files_max_age,
+                row.files_fallback.as_deref(),
+            )?,
             // The column's constraint allows no other value yet.
             mode: RouteMode::Sync,
             access: parse(&row.access)?,

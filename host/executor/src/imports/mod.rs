@@ -2,6 +2,7 @@
 //! data it works on is decided by the ports that the invocation came with.
 
 mod apps;
+mod files;
 mod images;
 mod kv;
 mod logging;
@@ -59,6 +60,7 @@ fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     runtime::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    runtime::files::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::logging::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::secrets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::variables::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

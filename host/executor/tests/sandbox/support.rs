@@ -11,9 +11,10 @@ use std::{
 use bytes::Bytes;
 use picloud_core::{
     Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, ErrorCode, Event,
-    Execute, ExecutionId, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
-    KvListQuery, KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
-    SecretName, SecretValue, VariableName,
+    Execute, ExecutionId, FileGeneration, FileList, FileListQuery, FileListed, FilePath, FileVersion,
+    FileWrite, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed,
+    KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources, SecretName, SecretValue,
+    StoredFile, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use tokio::runtime::Runtime;
@@ -48,6 +49,7 @@ pub(crate) struct TestApp {
     images: Mutex<HashMap<ImageKey, ScriptSources>>,
     current: Mutex<HashMap<ScriptName, ImageKey>>,
     pub(crate) data: Mutex<BTreeMap<KvId, KvEntry>>,
+    pub(crate) files: Mutex<BTreeMap<FilePath, (StoredFile, Bytes)>>,
     pub(crate) secrets: Mutex<BTreeMap<String, Arc<SecretValue>>>,
     versions: Mutex<i64>,
     /// How long every kv read takes.
@@ -111,6 +113,17 @@ impl TestApp {
     }
 
     pub(crate) fn commit(&self, effects: Effects) {
+        let mut files = self.files.lock().unwrap();
+        for (path, write) in effects.files {
+            let FileWrite::Set { content, hash, content_type, modified } = write else {
+                files.remove(&path);
+                continue;
+            };
+            let mut versions = self.versions.lock().unwrap();
+            *versions += 1;
+            let (size, version) = (content.len() as u64, FileVersion::from_i64(*versions));
+            files.insert(path, (StoredFile { hash, size, content_type, version, modified }, content));
+        }
         let mut data = self.data.lock().unwrap();
         for (id, write) in effects.kv {
             match write {
@@ -169,6 +182,28 @@ impl HostCalls for TestApp {
             let listed = matches.map(|(id, entry)| KvListed { key: id.key.clone(), entry: entry.clone() });
             Ok(listed.take(query.limit as usize).collect())
         })
+    }
+
+    fn file<'a>(&'a self, path: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>> {
+        Box::pin(ready(Ok(self.files.lock().unwrap().get(path).map(|(file, _)| file.clone()))))
+    }
+
+    fn file_content<'a>(&'a self, file: &'a StoredFile) -> BoxFuture<'a, Result<Bytes, HostError>> {
+        let files = self.files.lock().unwrap();
+        let found =
+            files.values().find(|(stored, _)| stored.hash == file.hash).map(|(_, content)| content.clone());
+        Box::pin(ready(found.ok_or_else(|| HostError::new(ErrorCode::Conflict, "it was replaced"))))
+    }
+
+    fn file_list<'a>(&'a self, query: &'a FileListQuery) -> BoxFuture<'a, Result<FileList, HostError>> {
+        let files = self.files.lock().unwrap();
+        let matches = files.iter().filter(|(path, _)| {
+            path.as_str().starts_with(&query.prefix)
+                && query.after.as_deref().is_none_or(|after| path.as_str() > after)
+        });
+        let listed = matches.map(|(path, (file, _))| FileListed { path: path.clone(), file: file.clone() });
+        let files = listed.take(query.limit as usize).collect();
+        Box::pin(ready(Ok(FileList { files, generation: FileGeneration(*self.versions.lock().unwrap()) })))
     }
 
     /// As the host of the guest's own tests does, and what a test has set beside that.

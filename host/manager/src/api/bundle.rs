@@ -1,5 +1,6 @@
-//! Deploying many scripts at once, with the routes to them and the settings of their app.
+//! Deploying many scripts at once, with the routes to them, static files, and the settings of their app.
 
+mod files;
 mod unique;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,17 +10,18 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{
-    AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName, VariableName,
+    AccessPatch, App, AppId, AppName, Capability, ErrorCode, FilePath, LimitsPatch, ScriptName, VariableName,
 };
 use picloud_store::{
-    AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
-    StoreError,
+    AppRow, BundleFile, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle,
+    PutVersion, StoreError,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use unique::UniqueTexts;
+use files::FilesAnswer;
+use unique::UniqueNames;
 
 use crate::{
     access::{Caller, TargetApp},
@@ -38,6 +40,8 @@ use crate::{
 
 /// The most that a bundle has, in bytes of JSON; more where a source of the largest size would not fit.
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
+/// What its files may take beside that, as the base64 of their contents.
+const FILES_BYTES: u64 = 16 * 1024 * 1024;
 /// The most scripts of a bundle.
 const BUNDLE_SCRIPTS: usize = 500;
 /// The most errors that an answer names; after as many nothing more is compiled.
@@ -66,6 +70,11 @@ pub(crate) struct Bundle {
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     #[serde(default, deserialize_with = "variables")]
     env: Option<BTreeMap<VariableName, Arc<str>>>,
+    /// Files below `static/` by their paths. Those of the app that are not named stay, unless `prune` deletes them. None
+    /// is touched if this is left out.
+    #[schema(value_type = Option<std::collections::HashMap<String, files::BundledFile>>)]
+    #[serde(default, deserialize_with = "files::read")]
+    files: Option<files::Given>,
 }
 
 /// What to do where there is no such app.
@@ -77,7 +86,8 @@ pub(crate) struct BundleQuery {
     /// refused, no app is made.
     #[serde(default)]
     create_app: bool,
-    /// Whether to delete the scripts of the app that are not in the bundle.
+    /// Whether to delete the scripts of the app that are not in the bundle, and where it has `files`, the files below
+    /// `static/` that are not.
     #[serde(default)]
     prune: bool,
 }
@@ -97,6 +107,8 @@ pub(crate) struct BundleAnswer {
     deleted_scripts: Vec<ScriptName>,
     /// Routes that are gone, since they are not among those of the bundle.
     removed_routes: Vec<RouteView>,
+    /// What became of the files.
+    files: FilesAnswer,
 }
 
 /// A script of a bundle.
@@ -122,18 +134,22 @@ pub(crate) struct BundledScript {
 fn scripts<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Arc<BTreeMap<ScriptName, Arc<str>>>, D::Error> {
-    let scripts = UniqueTexts { what: "script", texts: "sources", most: BUNDLE_SCRIPTS };
-    scripts.read(deserializer).map(Arc::new)
+    let scripts = UniqueNames { what: "script", values: "sources", most: BUNDLE_SCRIPTS };
+    scripts.read(deserializer).map(shared).map(Arc::new)
 }
 
 fn variables<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<VariableName, Arc<str>>>, D::Error> {
-    let variables = UniqueTexts { what: "variable", texts: "texts", most: BUNDLE_VARIABLES };
-    variables.read(deserializer).map(Some)
+    let variables = UniqueNames { what: "variable", values: "texts", most: BUNDLE_VARIABLES };
+    variables.read(deserializer).map(shared).map(Some)
 }
 
-/// Deploys many scripts at once, with routes, limits and variables: all of it, or nothing where a part of it is refused.
+fn shared<N: Ord>(texts: BTreeMap<N, String>) -> BTreeMap<N, Arc<str>> {
+    texts.into_iter().map(|(name, text)| (name, text.into())).collect()
+}
+
+/// Deploys many scripts at once, with routes, static files, limits and variables: all of it, or nothing where a part of it is refused.
 ///
 /// An `import` finds a script of the bundle first, and then one of the app.
 #[utoipa::path(put, path = "/api/v1/apps/{app}/bundle", tag = "scripts", params(BundleQuery), request_body = Bundle,
@@ -162,13 +178,17 @@ pub(crate) async fn deploy_bundle(
     if bundle.access.is_some() || bundle.env.is_some() {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
+    let routes = bundle.routes.map(|routes| {
+        routes.into_iter().map(|Object(route)| NewRoute::try_from(route)).collect::<Result<Vec<_>, _>>()
+    });
     let contents = Contents {
         scripts: bundle.scripts,
-        routes: bundle.routes.map(|routes| routes.into_iter().map(|Object(route)| route.into()).collect()),
+        routes: routes.transpose()?,
         limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
         access: bundle.access.map(|Object(access)| access),
         variables: bundle.env,
+        files: bundle.files.map(files::checked).transpose()?,
     };
     let deployed = match deploy_to(&context, &caller, &destination, &contents).await {
         // The bundle is for that app then, with its limits and the libraries that it may have by now.
@@ -212,6 +232,7 @@ struct Contents {
     others: OtherScripts,
     access: Option<AccessPatch>,
     variables: Option<BTreeMap<VariableName, Arc<str>>>,
+    files: Option<BTreeMap<FilePath, BundleFile>>,
 }
 
 /// Why nothing of a bundle was deployed.
@@ -242,7 +263,7 @@ impl From<Refusal> for ApiError {
 fn most_bytes(context: &Context, caller: &Caller, app: &App) -> u64 {
     let may_change_limits = caller.may(Capability::AppManageSettings(app.id)).is_ok();
     let limits = if may_change_limits { context.config.ceiling.limits() } else { &app.limits };
-    BUNDLE_BYTES.max(limits.source_bytes.saturating_mul(2))
+    BUNDLE_BYTES.max(limits.source_bytes.saturating_mul(2)).saturating_add(FILES_BYTES)
 }
 
 /// Builds the scripts and stores everything at once.
@@ -256,6 +277,7 @@ async fn deploy_to(
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
     let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
+    let files = contents.files.as_ref().map(|given| files::for_store(context, app, &limits, given));
     let bundle = picloud_store::Bundle {
         scripts: &versions,
         routes: contents.routes.as_deref(),
@@ -264,6 +286,7 @@ async fn deploy_to(
         admin: caller.first_member(),
         access: contents.access.as_ref(),
         variables: contents.variables.as_ref(),
+        files: files.as_ref(),
     };
     let has_settings = contents.limits.is_some() || contents.access.is_some();
     let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
@@ -276,7 +299,7 @@ async fn deploy_to(
     };
     context.app_changed(app.id).await;
     let app_created = matches!(destination, Destination::New(_));
-    let PutBundle { scripts, others, removed_routes } = put;
+    let PutBundle { scripts, others, removed_routes, files } = put;
     let (other_scripts, deleted_scripts) = match contents.others {
         OtherScripts::Keep => (others, Vec::new()),
         OtherScripts::Delete => (Vec::new(), others),
@@ -290,6 +313,7 @@ async fn deploy_to(
             .into_iter()
             .map(|route| RouteView::of(context, &app.name, route))
             .collect(),
+        files: FilesAnswer::of(files, contents.others == OtherScripts::Delete),
     })
 }
 
@@ -307,10 +331,11 @@ async fn explained(
         return from_store(error);
     }
     let is_deployed = |name: &ScriptName| deployed.scripts.iter().any(|script| script.version.name == *name);
-    for route in deployed.routes.unwrap_or_default().iter().filter(|route| !is_deployed(&route.script)) {
-        match context.store.script(app.id, &route.script).await {
+    let named = deployed.routes.unwrap_or_default().iter().filter_map(|route| route.target.script());
+    for script in named.filter(|script| !is_deployed(script)) {
+        match context.store.script(app.id, script).await {
             Ok(Some(_)) => {}
-            Ok(None) => return not_found(app, &route.script),
+            Ok(None) => return not_found(app, script),
             Err(error) => return from_store(error),
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod domains;
 pub(crate) mod endpoint_access;
 pub(crate) mod executions;
+pub(crate) mod files;
 pub(crate) mod grants;
 pub(crate) mod invoke;
 pub(crate) mod limits;

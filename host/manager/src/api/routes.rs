@@ -1,8 +1,11 @@
-//! Routes: which script answers for which paths and methods.
+//! Routes: which script or which files answer for which paths and methods.
+
+use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{
-    AppName, Change, Method, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, ScriptName,
+    AppName, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet, RateLimit, RouteAccess, RouteId,
+    RoutePattern, RouteTarget, ScriptName, StaticFiles,
 };
 use picloud_store::{NewRoute, PutRoute, Route, RoutePatch, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -23,17 +26,29 @@ use crate::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteRequest {
-    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`; all of them if it is left out.
+    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`. If it is left out, all of them; `GET` for files, which
+    /// answer that and `HEAD` only.
     #[schema(value_type = Option<Vec<String>>, example = json!(["GET", "POST"]))]
-    #[serde(default = "any_method", deserialize_with = "methods")]
-    methods: MethodSet,
+    #[serde(default, deserialize_with = "methods")]
+    methods: Option<MethodSet>,
     /// Literals, `:name` for one segment, and `*name` at the end for whatever follows.
     #[schema(value_type = String, example = "/users/:id")]
     #[serde(deserialize_with = "pattern")]
     path: RoutePattern,
-    /// The script that answers.
-    #[schema(value_type = String, example = "users")]
-    script: ScriptName,
+    /// The script that answers; this or `files`.
+    #[schema(value_type = Option<String>, example = "users")]
+    script: Option<ScriptName>,
+    /// The folder of files that answers; the path must end with `*name`, which is looked for in it.
+    #[schema(value_type = Option<String>, example = "static/")]
+    #[serde(default, deserialize_with = "folder")]
+    files: Option<FileFolder>,
+    /// Of a route to files: seconds, up to a year, that browsers may keep what is no page without asking again. They ask
+    /// each time if it is left out.
+    #[schema(maximum = 31_536_000)]
+    max_age: Option<u64>,
+    /// Of a route to files: the file that is answered where there is none, for pages that route by themselves.
+    #[schema(value_type = Option<String>, example = "static/index.html")]
+    fallback: Option<FilePath>,
     /// How its invocations run.
     #[serde(default)]
     mode: RunMode,
@@ -55,7 +70,7 @@ pub(crate) struct RouteRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteChange {
-    /// The script that answers.
+    /// The script that answers, also where it was files.
     #[schema(value_type = Option<String>)]
     script: Option<ScriptName>,
     /// Who may call it: `public`, `token` or `hmac`.
@@ -90,9 +105,17 @@ pub(crate) struct RouteView {
     methods: Vec<&'static str>,
     /// The paths.
     path: String,
-    /// The script that answers.
-    #[schema(value_type = String)]
-    script: ScriptName,
+    /// The script that answers; null where files do.
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// The folder of files that answers; null where a script does.
+    #[schema(value_type = Option<String>)]
+    files: Option<FileFolder>,
+    /// Seconds that browsers may keep files that are no pages.
+    max_age: Option<u64>,
+    /// The file that is answered where there is none.
+    #[schema(value_type = Option<String>)]
+    fallback: Option<FilePath>,
     /// `sync`.
     mode: &'static str,
     /// Who may call it: `public`, `token` or `hmac`.
@@ -114,12 +137,21 @@ pub(crate) struct RouteView {
 impl RouteView {
     pub(crate) fn of(context: &Context, app: &AppName, route: Route) -> Self {
         let path = route.pattern.to_string();
+        let (script, served) = match route.target {
+            RouteTarget::Script(script) => (Some(script), None),
+            RouteTarget::Files(files) => (None, Some(files)),
+        };
+        let max_age = served.as_ref().and_then(|served| served.max_age).map(|age| age.as_secs());
+        let (files, fallback) = served.map(|served| (served.folder, served.fallback)).unzip();
         Self {
             id: route.id,
             methods: route.methods.iter().map(Method::as_str).collect(),
             url: context.config.apps.url(app, &path),
             path,
-            script: route.script,
+            script,
+            files,
+            max_age,
+            fallback: fallback.flatten(),
             mode: route.mode.as_str(),
             access: route.access.as_str(),
             rate_limit: route.rate_limit.map(Rate::from),
@@ -130,27 +162,77 @@ impl RouteView {
     }
 }
 
-impl From<RouteRequest> for NewRoute {
-    fn from(request: RouteRequest) -> Self {
-        let RouteRequest { methods, path, script, mode, access, rate_limit, client_rate_limit } = request;
-        match mode {
-            RunMode::Sync => Self { methods, pattern: path, script, access, rate_limit, client_rate_limit },
+impl TryFrom<RouteRequest> for NewRoute {
+    type Error = ApiError;
+
+    fn try_from(request: RouteRequest) -> Result<Self, ApiError> {
+        let target = request.target()?;
+        let RouteRequest {
+            methods, path, mode: RunMode::Sync, access, rate_limit, client_rate_limit, ..
+        } = request;
+        let methods = methods.unwrap_or(match target {
+            RouteTarget::Script(_) => MethodSet::ANY,
+            RouteTarget::Files(_) => MethodSet::default().with(Method::Get),
+        });
+        Ok(Self { methods, pattern: path, target, access, rate_limit, client_rate_limit })
+    }
+}
+
+impl RouteRequest {
+    /// What it leads to, if that is one thing.
+    fn target(&self) -> Result<RouteTarget, ApiError> {
+        let refused = |field: &'static str, problem: String| {
+            Err(ApiError::new(ErrorCode::Invalid, problem).field(field))
+        };
+        let path = &self.path;
+        match (&self.script, &self.files) {
+            (Some(_), Some(_)) => {
+                refused("files", format!("the route {path} has a script and files; it leads to one"))
+            }
+            (None, None) => {
+                refused("script", format!("the route {path} needs a script, or a folder of files"))
+            }
+            (Some(_), None) if self.max_age.is_some() || self.fallback.is_some() => {
+                let field = if self.max_age.is_some() { "max_age" } else { "fallback" };
+                refused(field, format!("the route {path} leads to a script; {field} is for files"))
+            }
+            (Some(script), None) => Ok(RouteTarget::Script(script.clone())),
+            (None, Some(folder)) => {
+                let max_age = self.max_age.map(Duration::from_secs);
+                let longest = StaticFiles::LONGEST_AGE;
+                if max_age.is_some_and(|age| age > longest) {
+                    let problem =
+                        format!("max_age is more than the {} seconds that are allowed", longest.as_secs());
+                    return refused("max_age", problem);
+                }
+                let (folder, fallback) = (folder.clone(), self.fallback.clone());
+                Ok(RouteTarget::Files(StaticFiles { folder, max_age, fallback }))
+            }
         }
     }
 }
 
-fn any_method() -> MethodSet {
-    MethodSet::ANY
+/// A folder with or without its slash.
+fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FileFolder>, D::Error> {
+    let mut text = String::deserialize(deserializer)?;
+    if !text.ends_with('/') {
+        text.push('/');
+    }
+    FileFolder::new(text).map(Some).map_err(de::Error::custom)
 }
 
-fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MethodSet, D::Error> {
+fn methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MethodSet>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     if names.is_empty() {
         return Err(de::Error::custom(
             "a route needs at least one method; leave methods out for all of them",
         ));
     }
-    names.iter().map(|name| name.parse::<Method>().map_err(de::Error::custom)).collect()
+    names
+        .iter()
+        .map(|name| name.parse::<Method>().map_err(de::Error::custom))
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePattern, D::Error> {
@@ -178,11 +260,12 @@ pub(crate) async fn create_route(
     TargetApp(app): TargetApp,
     JsonBody(new): JsonBody<RouteRequest>,
 ) -> Result<(StatusCode, Json<RouteView>), ApiError> {
-    let new = NewRoute::from(new);
-    let put = context.store.put_route(app.id, &new).await.map_err(|error| match error {
-        StoreError::NotFound { what: "script" } => not_found(&app, &new.script),
-        other => from_store(other),
-    })?;
+    let new = NewRoute::try_from(new)?;
+    let put =
+        context.store.put_route(app.id, &new).await.map_err(|error| match (error, new.target.script()) {
+            (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),
+            (other, _) => from_store(other),
+        })?;
     context.app_changed(app.id).await;
     let (status, route) = match put {
         PutRoute::Created(route) => (StatusCode::CREATED, route),
@@ -201,9 +284,10 @@ pub(crate) async fn change_route(
     JsonBody(change): JsonBody<RouteChange>,
 ) -> Result<Json<RouteView>, ApiError> {
     let RouteChange { script, access, rate_limit, client_rate_limit } = change;
-    let patch = RoutePatch { script, access, rate_limit, client_rate_limit };
+    let target = script.clone().map(RouteTarget::Script);
+    let patch = RoutePatch { target, access, rate_limit, client_rate_limit };
     let changed = context.store.patch_route(app.id, id, &patch).await;
-    let route = changed.map_err(|error| match (error, &patch.script) {
+    let route = changed.map_err(|error| match (error, &script) {
         (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),
         (other, _) => from_store(other),
     })?;

@@ -7,7 +7,8 @@ use std::{
 
 use picloud_core::{
     AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RouteMatch,
-    RoutePattern, RouteTable, SandboxCeiling, ScriptName, SecretName,
+    RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling, ScriptName, SecretName,
+    StaticFiles,
 };
 use picloud_store::AppDirectory;
 
@@ -31,6 +32,8 @@ pub(crate) struct AppEntry {
     /// What holds for all its endpoints, if anything does.
     pub(crate) gate: Option<Box<AppGate>>,
     routes: RouteTable<Target>,
+    /// What answers GET where no route does: the static files, if the app has any.
+    static_files: Option<Target>,
 }
 
 /// The active scripts of an app, by name.
@@ -57,11 +60,22 @@ pub(crate) struct AppState {
 /// What a route leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) script: Arc<ScriptEntry>,
-    /// Whether HEAD is routed for its own sake; else it runs as GET.
-    pub(crate) sees_head: bool,
+    pub(crate) answers: Answers,
     /// What the route asks of a request, if anything.
     pub(crate) gate: Option<Arc<RouteGate>>,
+}
+
+/// What answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answers {
+    /// A script.
+    Script {
+        script: Arc<ScriptEntry>,
+        /// Whether HEAD is routed for its own sake; else it runs as GET.
+        sees_head: bool,
+    },
+    /// A folder of files.
+    Files(Arc<StaticFiles>),
 }
 
 impl ScriptEntry {
@@ -99,20 +113,33 @@ impl AppEntry {
         let mut routes = RouteTable::default();
         let mut unrouted = Arc::clone(&scripts);
         for route in &app.routes {
-            let Some(script) = scripts.get(&route.script) else { continue };
-            Arc::make_mut(&mut unrouted).remove(&route.script);
-            let sees_head = route.methods.contains(Method::Head);
-            let target = Target { script: Arc::clone(script), sees_head, gate: gate_of(Some(route)) };
-            routes.insert(&route.pattern, route.methods, target);
+            let answers = match &route.target {
+                RouteTarget::Script(name) => {
+                    let Some(script) = scripts.get(name) else { continue };
+                    Arc::make_mut(&mut unrouted).remove(name);
+                    let sees_head = route.methods.contains(Method::Head);
+                    Answers::Script { script: Arc::clone(script), sees_head }
+                }
+                RouteTarget::Files(files) => Answers::Files(Arc::new(files.clone())),
+            };
+            routes.insert(&route.pattern, route.methods, Target { answers, gate: gate_of(Some(route)) });
         }
         // A script without routes answers at its name. HEAD is left to GET: a script that was not asked about
         // methods does not expect it.
         let any: MethodSet = Method::ALL.into_iter().filter(|method| *method != Method::Head).collect();
         let gate = gate_of(None);
         for (name, script) in &*unrouted {
-            let target = Target { script: Arc::clone(script), sees_head: false, gate: gate.clone() };
+            let answers = Answers::Script { script: Arc::clone(script), sees_head: false };
+            let target = Target { answers, gate: gate.clone() };
             routes.insert(&RoutePattern::literal(name.as_str()), any, target);
         }
+        // A route that serves them says where, and who may have them.
+        let is_served = app.routes.iter().any(|route| {
+            matches!(&route.target, RouteTarget::Files(files) if files.folder.as_str().starts_with(STATIC_FOLDER))
+        });
+        let folder = STATIC_FOLDER.parse().ok().filter(|_| app.has_files && !is_served);
+        let static_files =
+            folder.map(|folder| Target { answers: Answers::Files(Arc::new(StaticFiles::new(folder))), gate });
         Self {
             id: app.id,
             name: app.name,
@@ -123,11 +150,18 @@ impl AppEntry {
             state,
             gate: AppGate::of(app.access),
             routes,
+            static_files,
         }
     }
 
     /// What a method and a decoded path lead to.
     pub(crate) fn find(&self, method: Method, segments: &[&str]) -> RouteMatch<'_, Target> {
-        self.routes.find(method, segments)
+        match (self.routes.find(method, segments), &self.static_files) {
+            (RouteMatch::NotFound, Some(target)) if matches!(method, Method::Get | Method::Head) => {
+                let rest = ("path".to_owned(), segments.join("/"));
+                RouteMatch::Found { target, params: vec![rest] }
+            }
+            (found, _) => found,
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::host::Sources;
 
-pub(crate) use entry::{AppEntry, AppState, ScriptEntry, Scripts, Target};
+pub(crate) use entry::{Answers, AppEntry, AppState, ScriptEntry, Scripts};
 pub(crate) use feed::follow;
 
 /// All apps. Readers take a snapshot; a change makes a new one, in which the entries of other apps are shared.

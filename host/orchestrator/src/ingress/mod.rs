@@ -3,20 +3,20 @@
 mod address;
 mod body;
 mod cookies;
+mod files;
 mod headers;
 mod path;
+mod reply;
 mod response;
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
 use http::{
     Method as HttpMethod, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_LENGTH, HeaderName, HeaderValue},
     request::Parts,
     uri::Authority,
 };
-use http_body_util::Full;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use picloud_core::{
@@ -30,7 +30,8 @@ use picloud_edge::{
 use crate::{
     Addressing, OrchestratorConfig,
     admission::{Admission, Permit, Refusal},
-    directory::{AppEntry, Directory, Target},
+    directory::{Answers, AppEntry, Directory, ScriptEntry},
+    files::Files,
     gate::{Claimed, CorsPolicy, Entered, Keeper, can_show_token, is_preflight},
     history::{History, Run},
     metrics::Metrics,
@@ -38,11 +39,13 @@ use crate::{
 };
 use address::Addressed;
 use body::BodyMemory;
+use files::FileRequest;
 use path::Path;
+use reply::{Reply, full};
 use response::Origin;
 
 /// The body type of every answer.
-pub(crate) type Answered = Response<Full<Bytes>>;
+pub(crate) type Answered = Response<Reply>;
 
 /// What it takes to answer requests, and direct calls beside them.
 pub(crate) struct Ingress {
@@ -52,6 +55,7 @@ pub(crate) struct Ingress {
     pub(crate) history: Arc<History>,
     pub(crate) metrics: Arc<Metrics>,
     keeper: Keeper,
+    files: Files,
     addressing: Addressing,
     trusted_proxies: Vec<IpNet>,
     body_times: BodyTimes,
@@ -64,6 +68,7 @@ impl Ingress {
         directory: Arc<Directory>,
         keeper: Keeper,
         runner: Runner,
+        files: Files,
         history: Arc<History>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -74,6 +79,7 @@ impl Ingress {
             history,
             metrics,
             keeper,
+            files,
             addressing: config.addressing.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             body_times: config.body,
@@ -169,7 +175,28 @@ impl Ingress {
         let limit = app.limits.request_body_bytes;
         let body = self.body_memory.read(&parts.headers, body, limit, self.body_times).await?;
         let claimed = self.keeper.check_body(gate, &parts.headers, &body.bytes)?;
-        let method = if method == Method::Head && !target.sees_head { Method::Get } else { method };
+        let (script, sees_head) = match &target.answers {
+            Answers::Script { script, sees_head } => (script, *sees_head),
+            Answers::Files(served) => {
+                if let Some(claimed) = claimed {
+                    claimed.keep();
+                }
+                let request = FileRequest {
+                    app: app.id,
+                    served,
+                    rest: params.last().map_or("", |(_, rest)| rest),
+                    raw_path: addressed.path,
+                    query: parts.uri.query(),
+                    headers: &parts.headers,
+                    origin: addressed.origin,
+                    access: gate.map(|gate| gate.access).unwrap_or_default(),
+                };
+                let mut answered = files::serve(&self.files, &request).await;
+                add_rates(&mut answered, entered);
+                return answered;
+            }
+        };
+        let method = if method == Method::Head && !sees_head { Method::Get } else { method };
         let event = || {
             Event::Http(HttpRequest {
                 id: asked.id,
@@ -182,7 +209,7 @@ impl Ingress {
                 ip: client.ip,
             })
         };
-        let admitted = Admitted { id: asked.id, app, target, origin: addressed.origin, entered };
+        let admitted = Admitted { id: asked.id, app, script, origin: addressed.origin, entered };
         self.run(admitted, event, claimed).await
     }
 
@@ -192,8 +219,7 @@ impl Ingress {
         event: impl Fn() -> Event,
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
-        let Admitted { id, app, target, origin, entered } = admitted;
-        let script = &*target.script;
+        let Admitted { id, app, script, origin, entered } = admitted;
         let _permit = self.admit(app).await.map_err(|refusal| Problem::new(refusal.code()))?;
         if let Some(claimed) = claimed {
             claimed.keep();
@@ -208,7 +234,7 @@ impl Ingress {
         };
         let ran = self.runner.run(Job { app, script, execution }, event, accept).await;
         let (mut answered, outcome) = match ran.outcome {
-            Ok(response) => (Ok(response), Outcome::Succeeded),
+            Ok(response) => (Ok(full(response)), Outcome::Succeeded),
             Err(fault) => (Err(told(&fault, &ran.usage, app, entered.may_read_logs)), Outcome::Failed(fault)),
         };
         let status = answered.as_ref().map_or_else(Problem::http_status, Response::status);
@@ -216,9 +242,7 @@ impl Ingress {
             let fuel = HeaderValue::from(ran.usage.fuel);
             answered = with_header(answered, PICLOUD_FUEL_USED, fuel);
         }
-        if let (Some(rates), Ok(response)) = (entered.rates, &mut answered) {
-            rates.add_to(response.headers_mut());
-        }
+        add_rates(&mut answered, entered);
         begun.finish(outcome, Some(status.as_u16()), ran.usage, ran.logs);
         answered
     }
@@ -248,7 +272,7 @@ struct Asked<'a> {
 struct Admitted<'a> {
     id: RequestId,
     app: &'a AppEntry,
-    target: &'a Target,
+    script: &'a ScriptEntry,
     origin: Origin,
     entered: Entered,
 }
@@ -287,6 +311,13 @@ fn told(fault: &Fault, usage: &Usage, app: &AppEntry, may_read_logs: bool) -> Pr
         .with("source_line", &position.source_line)
 }
 
+/// Tells the client where it stands.
+fn add_rates(answered: &mut Result<Answered, Problem>, entered: Entered) {
+    if let (Some(rates), Ok(response)) = (entered.rates, answered) {
+        rates.add_to(response.headers_mut());
+    }
+}
+
 fn with_header(
     answer: Result<Answered, Problem>,
     name: HeaderName,
@@ -312,7 +343,9 @@ fn preflight(
     let method = CorsPolicy::asked_method(&parts.headers).unwrap_or(Method::Options);
     match app.find(method, segments) {
         RouteMatch::NotFound => Err(Problem::new(ErrorCode::RouteNotFound)),
-        RouteMatch::Found { .. } | RouteMatch::MethodNotAllowed { .. } => Ok(cors.preflight(&parts.headers)),
+        RouteMatch::Found { .. } | RouteMatch::MethodNotAllowed { .. } => {
+            Ok(full(cors.preflight(&parts.headers)))
+        }
     }
 }
 
@@ -331,7 +364,7 @@ fn routable(method: &HttpMethod) -> Result<Method, Problem> {
 
 /// The answer to OPTIONS where no script answers it.
 fn options(allowed: MethodSet) -> Answered {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Reply::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if let Ok(methods) = HeaderValue::try_from(allowed.allow()) {
         response.headers_mut().insert(ALLOW, methods);
@@ -341,9 +374,9 @@ fn options(allowed: MethodSet) -> Answered {
 
 /// Takes away the body of an answer to HEAD, and says how long it would have been.
 fn without_body(response: &mut Answered) {
-    let length = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+    let length = response.body().size();
     if length > 0 {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-        *response.body_mut() = Full::default();
+        *response.body_mut() = Reply::default();
     }
 }

@@ -55,14 +55,19 @@ pub(super) fn validate(
     if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     }
-    if origin == Origin::Shared && is_page(&headers) {
-        // A further policy beside the script's own: browsers obey both.
-        headers.append(CONTENT_SECURITY_POLICY, SANDBOX);
-    }
+    guard_page(&mut headers, origin);
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+/// Keeps a page away from the other apps of its origin.
+pub(super) fn guard_page(headers: &mut HeaderMap, origin: Origin) {
+    if origin == Origin::Shared && is_page(headers) {
+        // A further policy beside the script's own: browsers obey both.
+        headers.append(CONTENT_SECURITY_POLICY, SANDBOX);
+    }
 }
 
 fn status(status: i64) -> Result<StatusCode, Fault> {

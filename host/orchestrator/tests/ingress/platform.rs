@@ -7,6 +7,7 @@ use picloud_core::{
     RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId, UseKind, Uses,
 };
 use picloud_edge::Served;
+use picloud_files::FileCache;
 use picloud_orchestrator::{Addressing, Orchestrator, OrchestratorConfig, SandboxMode};
 use picloud_store::{
     ExecutionFilter, NewOwner, NewRoute, NewToken, NewVersion, PageSize, PutRoute, Store, TokenHash,
@@ -31,7 +32,7 @@ pub(crate) struct Platform {
     pub(crate) demo: AppId,
     pub(crate) address: SocketAddr,
     pub(crate) vault: Arc<Vault>,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<Served>,
 }
@@ -55,7 +56,9 @@ impl Platform {
         let scripts = Arc::new(Scripts::default());
         let folder = tempfile::tempdir().unwrap();
         let vault = Arc::new(Vault::open(&folder.path().join("keys"), &[]).unwrap());
-        let node = Orchestrator::start(config, store.clone(), Arc::clone(&scripts) as _, Arc::clone(&vault));
+        let cache = Arc::new(FileCache::open(&folder.path().join("files"), 64 << 20).unwrap());
+        let executor = Arc::clone(&scripts) as _;
+        let node = Orchestrator::start(config, store.clone(), executor, Arc::clone(&vault), cache);
         let node = node.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -69,7 +72,7 @@ impl Platform {
                 node.serve(listener, shutdown).await
             }
         });
-        Self { store, node, scripts, demo, address, vault, _folder: folder, stop: Some(stop), served }
+        Self { store, node, scripts, demo, address, vault, folder, stop: Some(stop), served }
     }
 
     /// Sends bytes over a new connection and reads one answer, which must come.

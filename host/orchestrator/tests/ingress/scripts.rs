@@ -10,15 +10,28 @@ use std::{
 
 use picloud_core::{
     Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, ErrorCode, Event, Execute, Fault,
-    HostCalls, HostError, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession, KvWrite, Libraries,
-    LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName, Usage, VariableName,
+    FilePath, FileWrite, HostCalls, HostError, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession,
+    KvWrite, Libraries, LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName, Usage, VariableName,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 /// Every script there is.
-pub(crate) const NAMES: [&str; 11] =
-    ["echo", "respond", "hello", "fail", "hold", "count", "store", "two", "api/nested", "secret", "variable"];
+pub(crate) const NAMES: [&str; 13] = [
+    "echo",
+    "respond",
+    "hello",
+    "fail",
+    "hold",
+    "count",
+    "store",
+    "two",
+    "api/nested",
+    "secret",
+    "variable",
+    "upload",
+    "append",
+];
 
 /// Runs scripts by their names.
 pub(crate) struct Scripts {
@@ -108,6 +121,14 @@ impl Scripts {
                 session.write(id(&request.query), KvWrite::Set { value: value.into(), ttl: None });
                 Ok(text("stored"))
             }
+            "upload" => {
+                let path = FilePath::new(request.query.as_str()).unwrap();
+                let write = FileWrite::set(&path, request.body.clone(), None);
+                session.files.write(path, write);
+                session.write(id("uploaded"), KvWrite::Set { value: "1".into(), ttl: None });
+                Ok(text("uploaded"))
+            }
+            "append" => append(session, host, request.query.as_str()).await,
             "two" => {
                 self.attempts.fetch_add(1, SeqCst);
                 get(session, host, "a").await?;
@@ -155,6 +176,21 @@ async fn get(session: &mut KvSession, host: &dyn HostCalls, key: &str) -> Result
     let entry = host.kv_get(&id(key)).await.map_err(fault)?;
     session.fetched(id(key), entry);
     Ok(session.lookup(&id(key)).unwrap())
+}
+
+/// Reads a file and writes it with one letter more.
+async fn append(session: &mut KvSession, host: &dyn HostCalls, path: &str) -> Result<Answer, Fault> {
+    let path = FilePath::new(path).unwrap();
+    let file = host.file(&path).await.map_err(fault)?;
+    session.files.fetched(path.clone(), file.clone());
+    let mut content = match &file {
+        Some(file) => host.file_content(file).await.map_err(fault)?.to_vec(),
+        None => Vec::new(),
+    };
+    content.push(b'x');
+    let length = content.len();
+    session.files.write(path.clone(), FileWrite::set(&path, content.into(), None));
+    Ok(text(&length.to_string()))
 }
 
 fn fault(error: HostError) -> Fault {

@@ -50,6 +50,13 @@ pub(super) enum Payload<'a> {
     JsonText(&'a str),
     /// Text that is a value itself.
     Text(&'a str),
+    /// The content of a file.
+    Bytes {
+        /// The content.
+        content: &'a [u8],
+        /// Its media type, where it is not for the server to tell.
+        content_type: Option<&'a str>,
+    },
 }
 
 impl Api {
@@ -113,6 +120,18 @@ impl Api {
         if response.status().is_success() { Ok(text) } else { Err(self.refused(path, &response, &text)) }
     }
 
+    /// `GET` of a content of at most `most` bytes.
+    pub(super) fn download(&self, path: &str, most: u64) -> Result<Vec<u8>, ClientError> {
+        let mut response = self.send(Method::GET, path, Payload::None, Some(CALL_LIMIT))?;
+        if !response.status().is_success() {
+            let text =
+                response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().unwrap_or_default();
+            return Err(self.refused(path, &response, &text));
+        }
+        let content = response.body_mut().with_config().limit(most.saturating_add(1)).read_to_vec();
+        content.map_err(|error| self.foreign(error.to_string()))
+    }
+
     /// Signs in, so that the calls that follow are made in that session.
     pub(super) fn sign_in(&mut self, name: &str, password: &str) -> Result<(), ClientError> {
         let path = "/api/v1/session";
@@ -169,16 +188,21 @@ impl Api {
         }
         let body = match payload {
             Payload::None => None,
-            Payload::Json(value) => Some(value.to_string()),
-            Payload::JsonText(text) | Payload::Text(text) => Some(text.to_owned()),
+            Payload::Json(value) => Some(value.to_string().into_bytes()),
+            Payload::JsonText(text) | Payload::Text(text) => Some(text.as_bytes().to_vec()),
+            Payload::Bytes { content, .. } => Some(content.to_vec()),
         };
         let media_type = match payload {
-            Payload::Text(_) => "text/plain; charset=utf-8",
-            Payload::None | Payload::Json(_) | Payload::JsonText(_) => "application/json",
+            Payload::Text(_) => Some("text/plain; charset=utf-8"),
+            Payload::Bytes { content_type, .. } => content_type,
+            Payload::None | Payload::Json(_) | Payload::JsonText(_) => Some("application/json"),
         };
         let sent = match body {
             Some(body) => {
-                let request = request.header("content-type", media_type).body(body);
+                if let Some(media_type) = media_type {
+                    request = request.header("content-type", media_type);
+                }
+                let request = request.body(body);
                 let request = request.map_err(|error| ClientError::Input(error.to_string()))?;
                 self.agent.run(self.agent.configure_request(request).timeout_global(limit).build())
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName, VariableName};
+use picloud_core::{AccessPatch, AppName, FilePath, LimitsPatch, ScriptName, VariableName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -21,6 +21,7 @@ use super::{
     routes::Route,
     scripts::address,
     session::print_json,
+    static_folder::{self, BundledFile, StaticFiles},
     uses::{self, Uses},
 };
 use crate::terminal::{self, GOOD, STRONG};
@@ -32,7 +33,7 @@ const MOST_NAMES: usize = 10;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A folder is an app: each *.rhai file in it is a script (a file in a subfolder has its folder's name before its \
-own, as in api/users), and all of it is deployed at once or not at all. A file or a folder inside of it is named \
+own, as in api/users), what is in static/ is served as it is, and all of it is deployed at once or not at all. A file or a folder inside of it is named \
 in the same way: picloud.toml is looked for upwards, up to the root of a git repository or your home, and only in \
 folders of yours. It may have:
 
@@ -42,6 +43,10 @@ folders of yours. It may have:
   methods = [\"GET\", \"PUT\"]      # any, if left out
   script = \"api/users\"
   access = \"token\"              # public, if it is new and says nothing
+  [[routes]]
+  path = \"/assets/*path\"        # else what is in static/ answers where nothing else does
+  files = \"static/assets/\"
+  max_age = 3600                # seconds that browsers may keep them
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
@@ -60,7 +65,7 @@ pub(crate) struct DeployArgs {
     /// The script's name [default: the file's path in the app's folder]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Delete the scripts of the app that the folder does not have
+    /// Delete the scripts and static files of the app that the folder does not have
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
@@ -73,6 +78,8 @@ pub(crate) struct DeployArgs {
 struct Deployment {
     app: AppName,
     bundle: Bundle,
+    /// The static files, where the folder is the whole of the app's.
+    files: Option<StaticFiles>,
     extent: Extent,
 }
 
@@ -99,6 +106,8 @@ struct Bundle {
     /// Variables; none are sent where there are none, since to set them needs another scope.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<VariableName, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<BTreeMap<FilePath, BundledFile>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,19 +130,30 @@ struct BundleAnswer {
     other_scripts: Vec<String>,
     deleted_scripts: Vec<String>,
     removed_routes: Vec<Route>,
+    files: DeployedFiles,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeployedFiles {
+    written: Vec<String>,
+    unchanged: usize,
+    others: Vec<String>,
+    deleted: Vec<String>,
 }
 
 /// Deploys what the path names: one call, which also makes the app where it is missing, so that a refusal leaves
 /// nothing behind.
 pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
-    let Deployment { app, bundle, extent } = if args.path.is_dir() { folder(args)? } else { file(args)? };
+    let Deployment { app, mut bundle, files, extent } =
+        if args.path.is_dir() { folder(args)? } else { file(args)? };
     if args.prune && extent == Extent::Part {
         let problem =
             format!("--prune is for the whole folder of an app: name the one that has its {MANIFEST}");
         return Err(ClientError::Input(problem));
     }
-    let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
     let api = Api::connect(&args.common)?;
+    bundle.files = files.map(|files| static_folder::bundled(&api, &app, &files)).transpose()?;
+    let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
     let path =
         app_path(&app, &format!("/bundle?create_app=true{}", if args.prune { "&prune=true" } else { "" }));
     let answer = api.call(Method::PUT, &path, Payload::JsonText(&bundle))?;
@@ -148,6 +168,7 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
         ));
     }
     report(&answer.scripts)?;
+    report_files(&answer.files)?;
     report_removed(&answer)?;
     if extent == Extent::Whole && !answer.other_scripts.is_empty() {
         terminal::note(format_args!(
@@ -183,8 +204,9 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     };
     let app = app(args, app_folder.manifest.name)?;
     let scripts = BTreeMap::from([(name, source)]);
-    let bundle = Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new() };
-    Ok(Deployment { app, bundle, extent: Extent::Part })
+    let bundle =
+        Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new(), files: None };
+    Ok(Deployment { app, bundle, files: None, extent: Extent::Part })
 }
 
 /// The app: of the flag or variable, of the folder that is deployed, or of the one that the command runs in.
@@ -208,9 +230,31 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access, env },
+        bundle: Bundle { scripts: project.scripts, routes, limits, access, env, files: None },
+        // A folder without a manifest and without static files says nothing of those of the app.
+        files: Some(project.files).filter(|files| is_whole || !files.is_empty()),
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
+}
+
+/// What became of the static files.
+fn report_files(files: &DeployedFiles) -> Result<(), ClientError> {
+    for path in &files.deleted {
+        terminal::line(format_args!("deleted   {}", terminal::printable(path)))?;
+    }
+    if !files.written.is_empty() {
+        terminal::line(format_args!("uploaded  {}", listed(&files.written)))?;
+    }
+    if files.unchanged > 0 {
+        terminal::line(format_args!("unchanged {} static files", files.unchanged))?;
+    }
+    if !files.others.is_empty() {
+        terminal::note(format_args!(
+            "note: not in the folder, but still in the app: {}; delete with `picloud files rm PATH`, or deploy with --prune",
+            listed(&files.others)
+        ));
+    }
+    Ok(())
 }
 
 /// Scripts that were deleted, and routes that are not those of the manifest.
@@ -223,7 +267,7 @@ fn report_removed(answer: &BundleAnswer) -> Result<(), ClientError> {
             "the route {} {} to {} is gone, since {MANIFEST} does not have it",
             route.methods(),
             terminal::printable(&route.path),
-            terminal::printable(&route.script),
+            terminal::printable(&route.target()),
         ));
     }
     Ok(())

@@ -28,6 +28,15 @@ pub(super) enum Links {
 
 /// The text of a regular file of at most `max` bytes; `None` if there is no file.
 pub(super) fn read_text(path: &Path, max: u64, links: Links) -> Result<Option<String>, ClientError> {
+    let Some(bytes) = read_bytes(path, max, links)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        ClientError::Input(format!("{} is not UTF-8 text (byte {at})", path.display()))
+    })
+}
+
+/// The content of a regular file of at most `max` bytes; `None` if there is no file.
+pub(super) fn read_bytes(path: &Path, max: u64, links: Links) -> Result<Option<Vec<u8>>, ClientError> {
     let wrong = |problem: String| Err(ClientError::Input(format!("{} {problem}", path.display())));
     // Without waiting, since opening a pipe waits for its writer.
     let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -48,10 +57,7 @@ pub(super) fn read_text(path: &Path, max: u64, links: Links) -> Result<Option<St
     if bytes.len() as u64 > max {
         return wrong(format!("has more than {max} bytes"));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => wrong(format!("is not UTF-8 text (byte {})", error.utf8_error().valid_up_to())),
-    }
+    Ok(Some(bytes))
 }
 
 pub(super) fn file_error(path: &Path) -> impl FnOnce(io::Error) -> ClientError {

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod app_files;
 mod apps;
 mod audit;
 mod deploy;
@@ -27,6 +28,7 @@ mod routes;
 mod scripts;
 mod secrets;
 mod session;
+mod static_folder;
 mod suggest;
 pub(crate) mod tokens;
 mod uses;
@@ -163,6 +165,9 @@ pub(crate) enum ClientCommand {
     /// Read and write an app's key-value data
     #[command(subcommand)]
     Kv(kv::KvCommand),
+    /// Read and change an app's files
+    #[command(subcommand)]
+    Files(app_files::FilesCommand),
     /// Set, list and remove an app's plain variables
     #[command(subcommand)]
     Env(variables::EnvCommand),
@@ -194,6 +199,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Logs(args) => logs::run(&args),
         ClientCommand::Executions(args) => executions::run(&args),
         ClientCommand::Kv(command) => kv::run(command),
+        ClientCommand::Files(command) => app_files::run(command),
         ClientCommand::Env(command) => variables::run(command),
     };
     ended(outcome)

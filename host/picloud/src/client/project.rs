@@ -1,4 +1,4 @@
-//! An app as a folder: `picloud.toml` and its `*.rhai` files.
+//! An app as a folder: `picloud.toml`, its `*.rhai` files, and what is in `static/`.
 
 use std::{
     collections::BTreeMap,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use picloud_core::{
-    AccessPatch, AppName, Change, LimitsPatch, Method, RateLimit, RouteAccess, RoutePattern, ScriptName,
-    VariableName, wording::reworded,
+    AccessPatch, AppName, Change, FileFolder, FilePath, LimitsPatch, Method, RateLimit, RouteAccess,
+    RoutePattern, STATIC_FOLDER, ScriptName, VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use super::{
     error::ClientError,
     files::{Links, file_error, read_text},
     limits,
+    static_folder::{self, StaticFiles},
 };
 
 /// The file that describes an app.
@@ -58,7 +59,10 @@ pub(super) struct Manifest {
 #[serde(deny_unknown_fields)]
 pub(super) struct ManifestRoute {
     path: String,
-    script: ScriptName,
+    script: Option<ScriptName>,
+    files: Option<String>,
+    max_age: Option<u64>,
+    fallback: Option<FilePath>,
     method: Option<String>,
     #[serde(default)]
     methods: Vec<String>,
@@ -75,7 +79,14 @@ pub(super) struct BundleRoute {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) methods: Vec<&'static str>,
     pub(super) path: String,
-    pub(super) script: ScriptName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) script: Option<ScriptName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) files: Option<FileFolder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fallback: Option<FilePath>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) access: Option<RouteAccess>,
     #[serde(skip_serializing_if = "Change::is_keep")]
@@ -97,6 +108,8 @@ pub(super) struct AppFolder {
 pub(super) struct Project {
     pub(super) manifest: Manifest,
     pub(super) scripts: BTreeMap<ScriptName, String>,
+    /// Its static files, where the folder is the whole of an app's.
+    pub(super) files: StaticFiles,
 }
 
 impl Manifest {
@@ -194,11 +207,23 @@ impl ManifestRoute {
         let path = RoutePattern::for_new_route(&self.path).map_err(|error| error.to_string())?;
         let names = self.method.iter().chain(&self.methods);
         let methods: Result<Vec<_>, _> = names.map(|name| name.to_uppercase().parse::<Method>()).collect();
-        let methods = methods?.into_iter().map(Method::as_str).collect();
+        let methods: Vec<_> = methods?.into_iter().map(Method::as_str).collect();
+        let files = self.files.as_deref().map(|folder| format!("{}/", folder.trim_end_matches('/')));
+        let files = files.map(FileFolder::new).transpose().map_err(|error| error.to_string())?;
+        match (&self.script, &files) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                return Err(format!("the route {path} has a script and files; it leads to one"));
+            }
+            (None, None) => return Err(format!("the route {path} needs a script, or a folder of files")),
+        }
         Ok(BundleRoute {
             methods,
             path: path.to_string(),
             script: self.script.clone(),
+            files,
+            max_age: self.max_age,
+            fallback: self.fallback.clone(),
             access: self.access,
             rate_limit: self.rate_limit,
             client_rate_limit: self.client_rate_limit,
@@ -211,21 +236,20 @@ impl Project {
     pub(super) fn read(folder: &Path, app_folder: AppFolder) -> Result<Self, ClientError> {
         let AppFolder { manifest, mut below } = app_folder;
         let mut scripts = BTreeMap::new();
+        let files = if below.is_empty() { static_folder::read(folder)? } else { StaticFiles::new() };
         collect(folder, &mut below, &mut scripts)?;
-        if scripts.is_empty() {
-            return Err(ClientError::Input(format!("{} has no *.rhai files", folder.display())));
+        if scripts.is_empty() && files.is_empty() {
+            let problem = format!("{} has no *.rhai files, and none in {STATIC_FOLDER}", folder.display());
+            return Err(ClientError::Input(problem));
         }
-        Ok(Self { manifest, scripts })
+        Ok(Self { manifest, scripts, files })
     }
 
     /// Its routes as the API takes them.
     pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
         let checked = self.manifest.routes.iter().map(|route| {
-            if !self.scripts.contains_key(&route.script) {
-                return Err(format!(
-                    "the route {} names the script {}, which has no file",
-                    route.path, route.script
-                ));
+            if let Some(script) = route.script.as_ref().filter(|script| !self.scripts.contains_key(*script)) {
+                return Err(format!("the route {} names the script {script}, which has no file", route.path));
             }
             route.checked()
         });
@@ -265,6 +289,9 @@ fn collect(
         };
         let kind = fs::symlink_metadata(&path).map_err(file_error(&path))?;
         if kind.is_dir() {
+            if parts.is_empty() && format!("{name}/") == STATIC_FOLDER {
+                continue;
+            }
             parts.push(name.to_owned());
             collect(&path, parts, scripts)?;
             parts.pop();
@@ -275,7 +302,7 @@ fn collect(
     Ok(())
 }
 
-fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, ClientError> {
+pub(super) fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, ClientError> {
     let entries = fs::read_dir(folder).map_err(file_error(folder))?;
     let paths: io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = paths.map_err(file_error(folder))?;
@@ -374,6 +401,17 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_may_be_nothing_but_static_files() {
+        let route = "[[routes]]\npath = '/*path'\nfiles = 'static'\nmax_age = 60\n";
+        let temp = folder(&[(MANIFEST, route), ("static/index.html", "x"), ("static/no-script.rhai", "(")]);
+        let project = read(temp.path()).unwrap();
+        assert!(project.scripts.is_empty());
+        assert_eq!(project.files.len(), 2);
+        let sent = serde_json::to_value(project.routes().unwrap()).unwrap();
+        assert_eq!(sent, serde_json::json!([{ "path": "/*path", "files": "static/", "max_age": 60 }]));
+    }
+
+    #[test]
     fn links_in_an_apps_folder_are_refused() {
         let temp =
             folder(&[("secret", "token"), ("app/a.rhai", "1"), ("other/picloud.toml", "name = 'demo'")]);
@@ -406,7 +444,7 @@ mod tests {
             ("\nnam = 'x'", ":2: there is no field nam; allowed are name, routes, limits"),
             ("name = 1", ":1: it is the number 1; allowed is a text"),
             ("routes = 'x'", ":1: it is the text \"x\"; allowed is an array"),
-            ("[[routes]]\npath = '/x'\n", ":1: the field script is missing"),
+            ("[[routes]]\npath = '/x'\n", ": the route /x needs a script, or a folder of files"),
             ("name = 'x'\nname = 'y'", ":2: this is not TOML: duplicate key"),
             ("name = 'x'\n[[routes]\n", ":2: this is not TOML: "),
             ("name x", ":1: this is not TOML: "),

@@ -1,7 +1,7 @@
-//! `picloud route`: which script answers for which paths.
+//! `picloud route`: which script or which files answer for which paths.
 
 use clap::{Args, Subcommand};
-use picloud_core::{Change, Method, RateLimit, RouteAccess, RoutePattern};
+use picloud_core::{Change, FilePath, Method, RateLimit, RouteAccess, RoutePattern};
 use serde::Deserialize;
 use serde_json::json;
 use ureq::http;
@@ -35,15 +35,24 @@ pub(crate) enum RouteCommand {
 /// `picloud route add`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min"
+    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/app/*path' --files static/app/ --fallback static/app/index.html"
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
     #[arg(value_name = "PATH", value_parser = new_pattern)]
     path: RoutePattern,
     /// The script that answers
-    #[arg(value_name = "SCRIPT")]
-    script: String,
+    #[arg(value_name = "SCRIPT", required_unless_present = "files", conflicts_with = "files")]
+    script: Option<String>,
+    /// The folder of files that answers, in place of a script; the path must end with `*name`
+    #[arg(long, value_name = "FOLDER")]
+    files: Option<String>,
+    /// How long browsers may keep files that are no pages without asking again: a time with s, min or h
+    #[arg(long, value_name = "TIME", value_parser = seconds, requires = "files")]
+    max_age: Option<u64>,
+    /// The file that is answered where there is none
+    #[arg(long, value_name = "PATH", requires = "files")]
+    fallback: Option<FilePath>,
     /// A method that it answers; may be given more than once [default: all]
     #[arg(long, short, value_name = "METHOD", value_parser = method)]
     method: Vec<Method>,
@@ -105,7 +114,8 @@ pub(super) struct Route {
     id: String,
     methods: Vec<String>,
     pub(super) path: String,
-    pub(super) script: String,
+    script: Option<String>,
+    files: Option<String>,
     access: RouteAccess,
     rate_limit: Option<RateLimit>,
     client_rate_limit: Option<RateLimit>,
@@ -128,6 +138,11 @@ impl Route {
         let limits = [of(self.rate_limit, ""), of(self.client_rate_limit, " a client")];
         let parts = std::iter::once(self.access.to_string()).chain(limits.into_iter().flatten());
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What answers: a script by its name, files by their folder.
+    pub(super) fn target(&self) -> String {
+        self.script.clone().or_else(|| self.files.clone()).unwrap_or_default()
     }
 
     /// Its methods, in short where it has all of them.
@@ -153,10 +168,10 @@ fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&items.json());
     }
-    let mut table = Table::new(&["METHODS", "PATH", "SCRIPT", "ACCESS", "ADDRESS"]);
+    let mut table = Table::new(&["METHODS", "PATH", "ANSWERS", "ACCESS", "ADDRESS"]);
     for route in items.read::<Route>(&api)? {
-        let access = route.access();
-        table.row([route.methods(), route.path, route.script, access, route.url]);
+        let (access, target) = (route.access(), route.target());
+        table.row([route.methods(), route.path, target, access, route.url]);
     }
     table.print("no routes; a script that has none answers at its own name")?;
     Ok(())
@@ -165,7 +180,18 @@ fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
 fn add(args: &AddArgs) -> Result<(), ClientError> {
     let path = args.app.path("/routes")?;
     let api = Api::connect(&args.common)?;
-    let mut route = json!({ "path": args.path.to_string(), "script": args.script });
+    let mut route = json!({ "path": args.path.to_string() });
+    for (name, value) in [("script", &args.script), ("files", &args.files)] {
+        if let Some(value) = value {
+            route[name] = value.as_str().into();
+        }
+    }
+    if let Some(max_age) = args.max_age {
+        route["max_age"] = max_age.into();
+    }
+    if let Some(fallback) = &args.fallback {
+        route["fallback"] = fallback.as_str().into();
+    }
     if !args.method.is_empty() {
         route["methods"] = args.method.iter().map(|method| method.as_str()).collect();
     }
@@ -185,7 +211,7 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
         "{} {} leads to {}: {}",
         route.methods(),
         printable(&route.path),
-        printable(&route.script),
+        printable(&route.target()),
         printable(&route.url)
     ))?;
     if route.access == RouteAccess::Hmac && route.signing_keys.is_empty() {

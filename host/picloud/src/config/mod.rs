@@ -163,6 +163,10 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) secret_keys: SecretKeysArgs,
 
+    /// Disk for contents of apps' files, under the data folder; a number of bytes, or with KiB, MiB or GiB
+    #[arg(long, env = "PICLOUD_FILE_CACHE_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = values::bytes(1 << 20, 1 << 44), help_heading = "Storage")]
+    pub(crate) file_cache_bytes: u64,
+
     /// Days that the history of invocations is kept
     #[arg(long, env = "PICLOUD_HISTORY_DAYS", value_name = "DAYS", default_value = "14", value_parser = values::whole(1, 3650), help_heading = "Storage")]
     pub(crate) history_days: u64,

@@ -9,6 +9,7 @@ use std::{
 
 use picloud_core::{Confinement, Execute};
 use picloud_executor::Executor;
+use picloud_files::FileCache;
 use picloud_manager::{AppAddress, Manager, ManagerConfig, OWNER_TOKEN_FILE, OwnerToken, ensure_owner};
 use picloud_orchestrator::{
     Addressing, HistoryConfig, Orchestrator, OrchestratorConfig, PathForm, SandboxMode,
@@ -85,8 +86,13 @@ async fn serve(
     let sandbox = SandboxMode { pool_mode: executor.pool_mode().as_str(), reset: executor.reset().as_str() };
     let executor: Arc<dyn Execute> = Arc::new(executor);
     let config = orchestrator_config(args, sandbox);
+    let cache = data_dir.join("cache").join("files");
+    let cache = FileCache::open(&cache, args.file_cache_bytes).map_err(|error| {
+        cannot_start(format_args!("cannot open the cache of files {}: {error}", cache.display()))
+    })?;
+    let (store, vault_of_node) = (database.store.clone(), Arc::clone(&vault));
     let orchestrator =
-        Orchestrator::start(config, database.store.clone(), Arc::clone(&executor), Arc::clone(&vault));
+        Orchestrator::start(config, store, Arc::clone(&executor), vault_of_node, Arc::new(cache));
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
     let config = manager_config(args, &listeners, confinement);
     let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);

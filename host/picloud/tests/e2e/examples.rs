@@ -36,4 +36,6 @@ fn notes() {
     assert_eq!(get(app, host, "/notes/00000001").json()["text"], "bread");
     assert_eq!(request(app, host, "DELETE /notes/00000001", b"").status, 204);
     assert_eq!(get(app, host, "/notes/00000001").status, 404);
+    assert!(get(app, host, "/").text().contains("<h1>Notes</h1>"));
+    assert_eq!(get(app, host, "/notes.js").header("content-type"), Some("text/javascript; charset=utf-8"));
 }

@@ -10,6 +10,7 @@ mod confinement;
 mod deploy;
 mod endpoint_access;
 mod examples;
+mod files;
 mod hostile_http;
 mod kv;
 mod lifecycle;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use picloud_core::{AppId, CollectionName, Effects, KvId, KvKey, KvListQuery, KvReads, KvVersion, KvWrite};
 use time::OffsetDateTime;
 
-use super::{KvCommit, range::KeyRange};
+use super::{KvCommit, NO_FILES, range::KeyRange};
 use crate::{
     Page, PageSize, Store, StoreError,
     text::{parse, unsigned},
@@ -112,9 +112,9 @@ impl Store {
         expected: Option<KvVersion>,
     ) -> Result<i64, StoreError> {
         let entries = expected.map(|version| (id.clone(), version)).into_iter().collect();
-        let reads = KvReads { entries, lists: Vec::new() };
-        let effects = Effects { kv: BTreeMap::from([(id.clone(), write)]) };
-        match self.kv_commit(app, &reads, &effects).await? {
+        let reads = KvReads { entries, ..KvReads::default() };
+        let effects = Effects { kv: BTreeMap::from([(id.clone(), write)]), ..Effects::default() };
+        match self.kv_commit(app, &reads, &effects, NO_FILES).await? {
             KvCommit::Committed { bytes_delta } => Ok(bytes_delta),
             KvCommit::Conflict => Err(StoreError::Conflict),
         }

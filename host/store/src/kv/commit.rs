@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use picloud_core::{AppId, Effects, KvId, KvReads, KvWrite};
+use picloud_core::{AppId, Effects, FileQuota, KvId, KvReads, KvWrite};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -10,10 +10,13 @@ use super::{
     locks::{HeldBucket, KvLocks},
     validate::Current,
 };
-use crate::{Store, StoreError, text::bigint};
+use crate::{Store, StoreError, files, text::bigint};
 
 /// Each statement must see what was committed before it, also where the database's default is stricter.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// The quota of a commit that writes no files.
+pub(super) const NO_FILES: FileQuota = FileQuota { bytes: 0, files: 0 };
 
 /// The longest time to live, so that its end is a time that the database can hold: 100 years. A longer one of a
 /// script is cut to it; the management API refuses it.
@@ -45,7 +48,8 @@ pub struct KvLocked {
 }
 
 impl Store {
-    /// Commits all of `effects` if everything in `reads` is still so, or else nothing.
+    /// Commits all of `effects` if everything in `reads` is still so, or else nothing. [`StoreError::FileQuota`] if the
+    /// app's files would then be more than `quota` allows.
     ///
     /// A run that writes nothing is validated if it has read more than one entry or list, in one statement and
     /// without locks. [`StoreError::NotFound`] if the app is gone.
@@ -54,19 +58,20 @@ impl Store {
         app: AppId,
         reads: &KvReads,
         effects: &Effects,
+        quota: FileQuota,
     ) -> Result<KvCommit, StoreError> {
         if effects.is_empty() {
             if reads.is_single() {
                 return Ok(KvCommit::Committed { bytes_delta: 0 });
             }
             let mut connection = self.pool.acquire().await?;
-            return apply(&mut connection, app, reads, effects).await;
+            return apply(&mut connection, app, reads, effects, quota).await;
         }
         let locks = KvLocks::for_commit(reads, effects);
         let held = self.buckets.lock(app, &locks).await;
         let mut transaction = self.pool.begin_with(BEGIN).await?;
         locks.take(&mut transaction, app).await?;
-        let result = apply(&mut transaction, app, reads, effects).await?;
+        let result = apply(&mut transaction, app, reads, effects, quota).await?;
         finish(transaction, result).await?;
         drop(held);
         Ok(result)
@@ -91,7 +96,12 @@ impl KvLocked {
     ///
     /// If the run has touched more than they cover, the rest is locked if it is free; to wait for it could be
     /// to wait for ever. If it is not free that is a conflict: begin again with [`KvLocks::merge`]d locks.
-    pub async fn commit(mut self, reads: &KvReads, effects: &Effects) -> Result<KvCommit, StoreError> {
+    pub async fn commit(
+        mut self,
+        reads: &KvReads,
+        effects: &Effects,
+        quota: FileQuota,
+    ) -> Result<KvCommit, StoreError> {
         let missing = self.locks.missing(&KvLocks::for_commit(reads, effects));
         let Some(more) = self.store.buckets.try_lock(self.app, &missing) else {
             return self.finish(KvCommit::Conflict).await;
@@ -100,7 +110,7 @@ impl KvLocked {
         if !missing.try_take(&mut self.transaction, self.app).await? {
             return self.finish(KvCommit::Conflict).await;
         }
-        let result = apply(&mut self.transaction, self.app, reads, effects).await?;
+        let result = apply(&mut self.transaction, self.app, reads, effects, quota).await?;
         self.finish(result).await
     }
 
@@ -123,11 +133,15 @@ async fn apply(
     app: AppId,
     reads: &KvReads,
     effects: &Effects,
+    quota: FileQuota,
 ) -> Result<KvCommit, StoreError> {
     let current = Current::load(connection, app, reads, effects).await?;
-    if !current.agrees_with(reads) {
+    // Where nothing is locked, files are looked at after the entries: what has not changed until then was so when the
+    // entries were looked at.
+    if !current.agrees_with(reads) || !files::agree(connection, app, &reads.files).await? {
         return Ok(KvCommit::Conflict);
     }
+    files::write(connection, app, &effects.files, quota).await?;
     let columns = Columns::of(effects);
     columns.set(connection, app).await?;
     columns.delete(connection, app).await?;

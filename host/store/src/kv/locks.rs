@@ -19,6 +19,9 @@ use crate::StoreError;
 /// Buckets of keys of an app; their numbers are 0 to 255, those of collections follow.
 const BUCKETS: u64 = 256;
 
+/// The lock of an app's files: shared by those who have read some, held alone by those who write any.
+const FILES: u16 = 2 * BUCKETS as u16;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
     Shared,
@@ -38,7 +41,15 @@ impl KvLocks {
             locks.add_key(id, Mode::Exclusive);
             locks.add_collection(&id.collection, Mode::Shared);
         }
+        if !reads.files.is_empty() {
+            locks.add(FILES, Mode::Exclusive);
+        }
         locks
+    }
+
+    /// The lock of an app's files alone.
+    pub fn for_files() -> Self {
+        Self(BTreeMap::from([(FILES, Mode::Exclusive)]))
     }
 
     /// Adds the locks of `other`: where a re-run has touched other keys than the run before it.
@@ -63,6 +74,11 @@ impl KvLocks {
             locks.add_key(id, Mode::Exclusive);
             locks.add_collection(&id.collection, Mode::Shared);
         }
+        if !effects.files.is_empty() {
+            locks.add(FILES, Mode::Exclusive);
+        } else if !reads.files.is_empty() {
+            locks.add(FILES, Mode::Shared);
+        }
         locks
     }
 
@@ -80,7 +96,7 @@ impl KvLocks {
     }
 
     /// Takes the locks in the database until the transaction ends, waiting for each.
-    pub(super) async fn take(&self, connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+    pub(crate) async fn take(&self, connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
         let (buckets, exclusive) = self.columns();
         // A function scan yields its rows in the arrays' order.
         let taken = sqlx::query!(
@@ -236,11 +252,11 @@ mod tests {
     }
 
     fn reads(id: KvId) -> KvReads {
-        KvReads { entries: BTreeMap::from([(id, KvVersion::ABSENT)]), lists: Vec::new() }
+        KvReads { entries: BTreeMap::from([(id, KvVersion::ABSENT)]), ..KvReads::default() }
     }
 
     fn writes(id: KvId) -> Effects {
-        Effects { kv: BTreeMap::from([(id, KvWrite::Delete)]) }
+        Effects { kv: BTreeMap::from([(id, KvWrite::Delete)]), ..Effects::default() }
     }
 
     #[test]
@@ -254,8 +270,7 @@ mod tests {
     fn a_list_excludes_those_who_write_to_the_collection() {
         let collection = CollectionName::new("c").unwrap();
         let query = KvListQuery { collection, prefix: String::new(), after: None, limit: 1 };
-        let listed =
-            KvReads { entries: BTreeMap::new(), lists: vec![KvListRead { query, found: Vec::new() }] };
+        let listed = KvReads { lists: vec![KvListRead { query, found: Vec::new() }], ..KvReads::default() };
         let lists = KvLocks::for_commit(&listed, &writes(id("d", "x")));
         let writer = KvLocks::for_commit(&KvReads::default(), &writes(id("c", "k")));
         let shared: Vec<_> = writer.0.iter().filter_map(|(b, m)| Some((*m, *lists.0.get(b)?))).collect();

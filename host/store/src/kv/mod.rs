@@ -1,4 +1,4 @@
-//! Key-value data of scripts: reads, and the commits that validate what a run has read.
+//! Key-value data of scripts: reads, and the commits that validate what a run has read, files included.
 
 mod access;
 mod commit;
@@ -7,10 +7,12 @@ mod range;
 mod validate;
 
 pub use access::{KvCollection, KvRow};
+use commit::NO_FILES;
 pub use commit::{KvCommit, KvLocked, LONGEST_TTL};
 pub use locks::KvLocks;
 
 pub(crate) use locks::Buckets;
+pub(crate) use range::KeyRange;
 
 use picloud_core::{AppId, KvEntry, KvId, KvListQuery, KvListed, KvVersion};
 
@@ -18,7 +20,6 @@ use crate::{
     Store, StoreError,
     text::{parse, unsigned},
 };
-use range::KeyRange;
 
 impl Store {
     /// The committed entry of a key; `None` if it is absent or expired.

@@ -4,9 +4,9 @@ use picloud_core::{KvKey, KvListQuery};
 
 /// Keys from `first` on and before `end`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct KeyRange {
-    pub(super) first: String,
-    pub(super) end: String,
+pub(crate) struct KeyRange {
+    pub(crate) first: String,
+    pub(crate) end: String,
 }
 
 impl KeyRange {
@@ -14,18 +14,23 @@ impl KeyRange {
     ///
     /// No key contains U+0000, which PostgreSQL cannot hold, though a query may.
     pub(super) fn of(query: &KvListQuery) -> Option<Self> {
-        if query.prefix.contains('\0') {
+        Self::new(&query.prefix, query.after.as_deref())
+    }
+
+    /// The keys that start with `prefix` and come after `after`; `None` if no key can be among them.
+    pub(crate) fn new(prefix: &str, after: Option<&str>) -> Option<Self> {
+        if prefix.contains('\0') {
             return None;
         }
-        let first = match &query.after {
-            Some(after) if *after >= query.prefix => {
+        let first = match after {
+            Some(after) if after >= prefix => {
                 // The least key after `after`. What follows a U+0000 in it cannot make a difference.
                 let (after, _) = after.split_once('\0').unwrap_or((after, ""));
                 format!("{after}\u{1}")
             }
-            _ => query.prefix.clone(),
+            _ => prefix.to_owned(),
         };
-        Some(Self { first, end: end_of(&query.prefix) })
+        Some(Self { first, end: end_of(prefix) })
     }
 }
 

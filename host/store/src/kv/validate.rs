@@ -29,6 +29,9 @@ impl Current {
         let collections: Vec<&str> = ids.iter().map(|id| id.collection.as_str()).collect();
         let keys: Vec<&str> = ids.iter().map(|id| id.key.as_str()).collect();
         let lists = ListColumns::of(reads);
+        if ids.is_empty() && reads.lists.is_empty() {
+            return Ok(Self { entries: BTreeMap::new(), lists: Vec::new(), ids });
+        }
         let rows = sqlx::query!(
             r#"SELECT i.ord AS "at!", NULL::text AS key, e.bytes::bigint AS "bytes!",
                 CASE WHEN e.expires_at <= statement_timestamp() THEN 0 ELSE e.version END AS "version!"

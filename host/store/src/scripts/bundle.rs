@@ -12,10 +12,11 @@ use super::{
     put::{NewVersion, PutVersion, VersionCondition, put},
 };
 use crate::{
-    NewRoute, Route, Store, StoreError,
+    KvLocks, NewRoute, Route, Store, StoreError,
     access::replace_access,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
+    files::{BundleFiles, PutFiles, put_files},
     routes::replace_routes,
     text::parse,
     variables::replace_variables,
@@ -54,7 +55,9 @@ pub struct Bundle<'a> {
     pub variables: Option<&'a BTreeMap<VariableName, Arc<str>>>,
     /// The first member of an app that is made with the bundle.
     pub admin: Option<PrincipalId>,
-    /// What becomes of the app's other scripts.
+    /// Its files below `static/`; they stay as they are if this is `None`.
+    pub files: Option<&'a BundleFiles>,
+    /// What becomes of the app's other scripts, and of the other files below `static/`.
     pub others: OtherScripts,
 }
 
@@ -77,6 +80,8 @@ pub struct PutBundle {
     pub others: Vec<ScriptName>,
     /// Routes that are gone, since the bundle's are all routes of the app.
     pub removed_routes: Vec<Route>,
+    /// What became of the files; empty where the bundle says nothing of them.
+    pub files: PutFiles,
 }
 
 impl Store {
@@ -93,6 +98,10 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let app = match target {
             BundleTarget::App(app) => {
+                // Before the row of the app, as whoever commits a run's files takes them.
+                if bundle.files.is_some() {
+                    KvLocks::for_files().take(&mut transaction, app).await?;
+                }
                 lock_app(&mut transaction, app).await?;
                 app
             }
@@ -130,6 +139,10 @@ impl Store {
         if bundle.others == OtherScripts::Delete {
             remove(&mut transaction, app, &others).await?;
         }
+        let files = match bundle.files {
+            Some(files) => put_files(&mut transaction, app, files, bundle.others).await?,
+            None => PutFiles::default(),
+        };
         notify(&mut transaction, app).await?;
         transaction.commit().await?;
         let mut scripts = Vec::with_capacity(kinds.len());
@@ -137,7 +150,7 @@ impl Store {
             scripts.push(self.put_answer(app, name, kind).await?);
         }
         let others = others.iter().map(|name| parse(name)).collect::<Result<_, _>>()?;
-        Ok(PutBundle { scripts, others, removed_routes })
+        Ok(PutBundle { scripts, others, removed_routes, files })
     }
 }
 

@@ -78,13 +78,13 @@ async fn a_patch_of_a_route_changes_what_it_names() {
     let limited = store.patch_route(app, id, &limits).await.unwrap();
     assert_eq!((limited.rate_limit, limited.client_rate_limit), (Some(rate("9/min")), Some(rate("2/10s"))));
     let other = RoutePatch {
-        script: Some(script_name("other")),
+        target: Some(script_name("other").into()),
         access: Some(RouteAccess::Hmac),
         client_rate_limit: Change::Remove,
         ..RoutePatch::default()
     };
     let changed = store.patch_route(app, id, &other).await.unwrap();
-    assert_eq!((changed.script.as_str(), changed.access), ("other", RouteAccess::Hmac));
+    assert_eq!((changed.target.script().unwrap().as_str(), changed.access), ("other", RouteAccess::Hmac));
     assert_eq!((changed.rate_limit, changed.client_rate_limit), (Some(rate("9/min")), None));
     assert_eq!(store.routes(app).await.unwrap(), [changed]);
     let in_directory = store.directory_of(app).await.unwrap().unwrap().routes.remove(0);
@@ -93,7 +93,7 @@ async fn a_patch_of_a_route_changes_what_it_names() {
     let elsewhere = store.create_app(&app_name("other")).await.unwrap().id;
     let foreign = store.patch_route(elsewhere, id, &RoutePatch::default()).await;
     assert!(matches!(foreign, Err(StoreError::NotFound { what: "route" })));
-    let no_script = RoutePatch { script: Some(script_name("none")), ..RoutePatch::default() };
+    let no_script = RoutePatch { target: Some(script_name("none").into()), ..RoutePatch::default() };
     let refused = store.patch_route(app, id, &no_script).await;
     assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })));
 }

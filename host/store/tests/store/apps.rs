@@ -103,7 +103,7 @@ async fn the_directory_has_all_that_leads_to_a_script() {
     assert_eq!(one.scripts[0].number, 2);
     assert_eq!(one.scripts[0].image, put.script().active.image);
     assert_eq!(one.scripts[0].version, put.script().active.id);
-    assert_eq!((one.routes[0].pattern.to_string().as_str(), &one.routes[0].script), ("/x", &route.script));
+    assert_eq!((one.routes[0].pattern.to_string().as_str(), &one.routes[0].target), ("/x", &route.target));
     assert_eq!(one.domains[0].as_str(), "a.org");
     assert_eq!(store.directory_of(AppId::generate()).await.unwrap(), None);
 }

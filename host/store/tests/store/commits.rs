@@ -5,7 +5,7 @@ use std::time::Duration;
 use picloud_core::{AppId, KvSession};
 use picloud_store::{KvCommit, KvLocks, Store, StoreConfig, testing::TestDatabase};
 
-use crate::fixture::{app_name, commit, id, list, list_of, read, set, with_app, writes};
+use crate::fixture::{QUOTA, app_name, commit, id, list, list_of, read, set, with_app, writes};
 
 /// Adds one to a key as an invocation does: once without locks, then under them, three times at most.
 /// Answers how many runs it took.
@@ -20,8 +20,8 @@ async fn increment(store: &Store, app: AppId, collection: &str, key: &str) -> u3
         let (reads, effects) = session.finish();
         locks.merge(&KvLocks::for_rerun(&reads, &effects));
         let commit = match locked {
-            None => store.kv_commit(app, &reads, &effects).await.unwrap(),
-            Some(locked) => locked.commit(&reads, &effects).await.unwrap(),
+            None => store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap(),
+            Some(locked) => locked.commit(&reads, &effects, QUOTA).await.unwrap(),
         };
         if matches!(commit, KvCommit::Committed { .. }) {
             return run;
@@ -81,8 +81,10 @@ async fn write_skew_is_refused() {
         }
     };
     let (first, second) = (run("a").await, run("b").await);
-    let (first, second) =
-        tokio::join!(store.kv_commit(app, &first.0, &first.1), store.kv_commit(app, &second.0, &second.1));
+    let (first, second) = tokio::join!(
+        store.kv_commit(app, &first.0, &first.1, QUOTA),
+        store.kv_commit(app, &second.0, &second.1, QUOTA)
+    );
     let commits = [first.unwrap(), second.unwrap()];
     assert_eq!(commits.iter().filter(|commit| matches!(commit, KvCommit::Conflict)).count(), 1);
 }
@@ -96,9 +98,12 @@ async fn a_phantom_in_a_list_is_refused() {
     let (reads, effects) = session.finish();
     // Outside the prefix: nothing that the run has read changes.
     store.kv_put(app, &id("c", "b1"), "1".into(), None, None).await.unwrap();
-    assert!(matches!(store.kv_commit(app, &reads, &effects).await.unwrap(), KvCommit::Committed { .. }));
+    assert!(matches!(
+        store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap(),
+        KvCommit::Committed { .. }
+    ));
     store.kv_put(app, &id("c", "a1"), "1".into(), None, None).await.unwrap();
-    assert_eq!(store.kv_commit(app, &reads, &effects).await.unwrap(), KvCommit::Conflict);
+    assert_eq!(store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap(), KvCommit::Conflict);
 }
 
 #[tokio::test]
@@ -116,8 +121,8 @@ async fn lists_of_two_runs_that_add_to_them_exclude_each_other() {
         };
         let (first, second) = (run(format!("{round}a")).await, run(format!("{round}b")).await);
         let (first, second) = tokio::join!(
-            store.kv_commit(app, &first.0, &first.1),
-            store.kv_commit(app, &second.0, &second.1)
+            store.kv_commit(app, &first.0, &first.1, QUOTA),
+            store.kv_commit(app, &second.0, &second.1, QUOTA)
         );
         let commits = [first.unwrap(), second.unwrap()];
         assert_eq!(commits.iter().filter(|commit| matches!(commit, KvCommit::Conflict)).count(), 1);
@@ -133,8 +138,8 @@ async fn a_run_that_only_reads_is_validated_if_it_read_twice() {
     read(&store, app, &mut session, &id("c", "b")).await;
     let (two, _) = session.finish();
     store.kv_put(app, &id("c", "a"), "1".into(), None, None).await.unwrap();
-    assert!(matches!(store.kv_commit(app, &one, &effects).await.unwrap(), KvCommit::Committed { .. }));
-    assert_eq!(store.kv_commit(app, &two, &effects).await.unwrap(), KvCommit::Conflict);
+    assert!(matches!(store.kv_commit(app, &one, &effects, QUOTA).await.unwrap(), KvCommit::Committed { .. }));
+    assert_eq!(store.kv_commit(app, &two, &effects, QUOTA).await.unwrap(), KvCommit::Conflict);
 }
 
 #[tokio::test]
@@ -146,7 +151,7 @@ async fn a_failed_commit_leaves_nothing() {
     session.write(id("d", "x"), set("1"));
     let (reads, effects) = session.finish();
     store.kv_put(app, &id("c", "a"), "1".into(), None, None).await.unwrap();
-    assert_eq!(store.kv_commit(app, &reads, &effects).await.unwrap(), KvCommit::Conflict);
+    assert_eq!(store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap(), KvCommit::Conflict);
     assert_eq!(store.kv_get(app, &id("c", "b")).await.unwrap(), None);
     assert_eq!(store.kv_get(app, &id("d", "x")).await.unwrap(), None);
 }
@@ -157,12 +162,15 @@ async fn a_rerun_that_touches_more_is_committed_if_the_rest_is_free() {
     let first = KvLocks::for_rerun(&<_>::default(), &writes([(id("c", "a"), set("1"))]));
     let more = writes([(id("c", "a"), set("1")), (id("d", "b"), set("1"))]);
     let locked = store.kv_begin_locked(app, &first).await.unwrap();
-    assert!(matches!(locked.commit(&<_>::default(), &more).await.unwrap(), KvCommit::Committed { .. }));
+    assert!(matches!(
+        locked.commit(&<_>::default(), &more, QUOTA).await.unwrap(),
+        KvCommit::Committed { .. }
+    ));
     // Held by another run: to wait could be to wait for ever, so it is a conflict.
     let rest = KvLocks::for_rerun(&<_>::default(), &writes([(id("d", "b"), set("1"))]));
     let other = store.kv_begin_locked(app, &rest).await.unwrap();
     let locked = store.kv_begin_locked(app, &first).await.unwrap();
-    assert_eq!(locked.commit(&<_>::default(), &more).await.unwrap(), KvCommit::Conflict);
+    assert_eq!(locked.commit(&<_>::default(), &more, QUOTA).await.unwrap(), KvCommit::Conflict);
     drop(other);
 }
 
@@ -180,14 +188,14 @@ async fn another_process_waits_for_a_locked_run() {
         read(&there, app, &mut session, &id("c", "k")).await;
         session.write(id("c", "k"), set("2"));
         let (reads, effects) = session.finish();
-        there.kv_commit(app, &reads, &effects).await.unwrap()
+        there.kv_commit(app, &reads, &effects, QUOTA).await.unwrap()
     });
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     while database.number(waiting).await == 0 {
         tokio::task::yield_now().await;
     }
-    let committed = locked.commit(&<_>::default(), &one).await.unwrap();
+    let committed = locked.commit(&<_>::default(), &one, QUOTA).await.unwrap();
     assert!(matches!(committed, KvCommit::Committed { .. }));
     assert_eq!(waiter.await.unwrap(), KvCommit::Conflict);
 }
@@ -207,9 +215,14 @@ async fn waiting_for_a_hot_key_does_not_use_up_the_pool() {
             let (store, hot, locks) = (store.clone(), hot.clone(), locks.clone());
             tokio::spawn(async move {
                 if number % 2 == 0 {
-                    store.kv_commit(app, &<_>::default(), &hot).await
+                    store.kv_commit(app, &<_>::default(), &hot, QUOTA).await
                 } else {
-                    store.kv_begin_locked(app, &locks).await.unwrap().commit(&<_>::default(), &hot).await
+                    store
+                        .kv_begin_locked(app, &locks)
+                        .await
+                        .unwrap()
+                        .commit(&<_>::default(), &hot, QUOTA)
+                        .await
                 }
             })
         })
@@ -218,7 +231,7 @@ async fn waiting_for_a_hot_key_does_not_use_up_the_pool() {
     tokio::task::yield_now().await;
     store.kv_put(app, &id("other", "cold"), "1".into(), None, None).await.unwrap();
     assert!(store.kv_get(app, &id("other", "cold")).await.unwrap().is_some());
-    assert!(matches!(locked.commit(&<_>::default(), &hot).await.unwrap(), KvCommit::Committed { .. }));
+    assert!(matches!(locked.commit(&<_>::default(), &hot, QUOTA).await.unwrap(), KvCommit::Committed { .. }));
     for waiter in waiters {
         assert!(matches!(waiter.await.unwrap().unwrap(), KvCommit::Committed { .. }));
     }
@@ -230,5 +243,8 @@ async fn a_locked_run_that_is_given_up_frees_its_keys() {
     let one = writes([(id("c", "k"), set("1"))]);
     let locks = KvLocks::for_rerun(&<_>::default(), &one);
     drop(store.kv_begin_locked(app, &locks).await.unwrap());
-    assert!(matches!(store.kv_commit(app, &<_>::default(), &one).await.unwrap(), KvCommit::Committed { .. }));
+    assert!(matches!(
+        store.kv_commit(app, &<_>::default(), &one, QUOTA).await.unwrap(),
+        KvCommit::Committed { .. }
+    ));
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AppId, AppName, CollectionName, DomainChallenge, DomainName, Effects, ImageKey, KvId, KvKey, KvListQuery,
-    KvReads, KvSession, KvWrite, ProofMethod, ScriptName, ScriptSources, ScriptVersionId, Uses,
+    AppId, AppName, CollectionName, DomainChallenge, DomainName, Effects, FileQuota, ImageKey, KvId, KvKey,
+    KvListQuery, KvReads, KvSession, KvWrite, ProofMethod, ScriptName, ScriptSources, ScriptVersionId, Uses,
 };
 use picloud_store::{
     Domain, KvCommit, NewVersion, PageSize, PutVersion, Store, StoreError, VersionCondition, testing,
@@ -16,6 +16,9 @@ pub(crate) async fn with_app() -> (Store, AppId) {
     let app = store.create_app(&app_name("demo")).await.unwrap().id;
     (store, app)
 }
+
+/// A quota that no test of anything else meets.
+pub(crate) const QUOTA: FileQuota = FileQuota { bytes: 1 << 30, files: 1_000_000 };
 
 pub(crate) fn app_name(name: &str) -> AppName {
     AppName::new(name).unwrap()
@@ -50,7 +53,7 @@ pub(crate) fn set(value: &str) -> KvWrite {
 }
 
 pub(crate) fn writes(writes: impl IntoIterator<Item = (KvId, KvWrite)>) -> Effects {
-    Effects { kv: writes.into_iter().collect() }
+    Effects { kv: writes.into_iter().collect(), ..Effects::default() }
 }
 
 pub(crate) fn list_of(collection: &str, prefix: &str, after: Option<&str>, limit: u32) -> KvListQuery {
@@ -60,7 +63,7 @@ pub(crate) fn list_of(collection: &str, prefix: &str, after: Option<&str>, limit
 
 /// Commits writes that depend on nothing, and answers by how many bytes the app has grown.
 pub(crate) async fn commit(store: &Store, app: AppId, effects: &Effects) -> i64 {
-    match store.kv_commit(app, &KvReads::default(), effects).await.unwrap() {
+    match store.kv_commit(app, &KvReads::default(), effects, QUOTA).await.unwrap() {
         KvCommit::Committed { bytes_delta } => bytes_delta,
         KvCommit::Conflict => panic!("a blind write conflicted"),
     }

@@ -7,7 +7,7 @@ use picloud_store::{KvCommit, Store, testing};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
-use crate::fixture::{id, list, list_of, read, set};
+use crate::fixture::{QUOTA, id, list, list_of, read, set};
 
 /// What an invocation does with its data.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ proptest! {
                     prop_assert_eq!(step(store, app, &mut session, one).await, model.step(one), "{:?}", one);
                 }
                 let (reads, effects) = session.finish();
-                let commit = store.kv_commit(app, &reads, &effects).await.unwrap();
+                let commit = store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap();
                 prop_assert_ne!(commit, KvCommit::Conflict);
                 prop_assert_eq!(&stored(store, app).await, &model);
             }
@@ -141,7 +141,7 @@ proptest! {
                 model.step(one);
             }
             let (reads, effects) = session.finish();
-            let commit = store.kv_commit(app, &reads, &effects).await.unwrap();
+            let commit = store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap();
             prop_assert_ne!(commit, KvCommit::Conflict);
 
             let (mut a, mut b) = (KvSession::default(), KvSession::default());
@@ -158,7 +158,7 @@ proptest! {
             }
 
             let (reads, effects) = a.finish();
-            let commit = store.kv_commit(app, &reads, &effects).await.unwrap();
+            let commit = store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap();
             prop_assert_ne!(commit, KvCommit::Conflict);
             prop_assert_eq!(seen_a, first.iter().map(|one| model.step(one)).collect::<Vec<_>>());
 
@@ -166,7 +166,7 @@ proptest! {
             // A run of a single read that writes nothing is the one that is not validated: it saw one entry at
             // one moment, which is as if it had run before the first.
             let is_validated = !(effects.is_empty() && reads.is_single());
-            let commit = store.kv_commit(app, &reads, &effects).await.unwrap();
+            let commit = store.kv_commit(app, &reads, &effects, QUOTA).await.unwrap();
             if matches!(commit, KvCommit::Committed { .. }) && is_validated {
                 prop_assert_eq!(seen_b, second.iter().map(|one| model.step(one)).collect::<Vec<_>>());
             }

@@ -8,7 +8,7 @@ use picloud_store::{
     testing::{TestDatabase, address},
 };
 
-use crate::fixture::{app_name, domain, id};
+use crate::fixture::{QUOTA, app_name, domain, id};
 
 #[tokio::test]
 async fn two_processes_may_migrate_at_once() {
@@ -89,7 +89,7 @@ async fn a_statement_that_takes_too_long_is_unavailable() {
     let one = crate::fixture::writes([(id("c", "k"), crate::fixture::set("1"))]);
     let locks = picloud_store::KvLocks::for_rerun(&<_>::default(), &one);
     let _held = other.kv_begin_locked(app, &locks).await.unwrap();
-    let waited = store.kv_commit(app, &<_>::default(), &one).await;
+    let waited = store.kv_commit(app, &<_>::default(), &one, QUOTA).await;
     assert!(matches!(waited, Err(StoreError::Unavailable(_))), "{waited:?}");
 }
 

@@ -28,7 +28,7 @@ async fn a_route_keeps_what_it_was_given() {
     let (store, app) = with_scripts().await;
     let new = route(&[Method::Get, Method::Post], "/users/:id/*rest", "one");
     let made = create(&store, app, &new).await;
-    assert_eq!((made.methods, &made.pattern, &made.script), (new.methods, &new.pattern, &new.script));
+    assert_eq!((made.methods, &made.pattern, &made.target), (new.methods, &new.pattern, &new.target));
     assert_eq!(store.route(app, made.id).await.unwrap(), Some(made.clone()));
     assert_eq!(store.routes(app).await.unwrap(), [made]);
 }
@@ -44,7 +44,10 @@ async fn two_routes_of_the_same_paths_share_no_method() {
     create(&store, app, &route(&[Method::Get], "/users/*id", "one")).await;
     let overlap = store.put_route(app, &route(&[Method::Get, Method::Put], "/users/:other", "two")).await;
     let Err(StoreError::RouteOverlaps { route: taken }) = overlap else { panic!("{overlap:?}") };
-    assert_eq!((taken.to_string().as_str(), taken.script.as_str()), ("GET /users/:id", "one"));
+    assert_eq!(
+        (taken.to_string().as_str(), taken.target.script().unwrap().as_str()),
+        ("GET /users/:id", "one")
+    );
     assert_eq!(store.routes(app).await.unwrap().len(), 5);
 }
 
@@ -54,7 +57,7 @@ async fn putting_the_same_paths_and_methods_replaces() {
     let first = create(&store, app, &route(&[Method::Get], "/users/:id", "one")).await;
     let put = store.put_route(app, &route(&[Method::Get], "/users/:name", "two")).await.unwrap();
     let PutRoute::Replaced(second) = put else { panic!("created a second one") };
-    assert_eq!((second.id, second.script.as_str()), (first.id, "two"));
+    assert_eq!((second.id, second.target.script().unwrap().as_str()), (first.id, "two"));
     assert_eq!(store.routes(app).await.unwrap(), [second]);
 }
 

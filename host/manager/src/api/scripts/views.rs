@@ -182,7 +182,7 @@ impl<'a> ScriptUrls<'a> {
         if !answers_requests(&script.active.handlers) {
             return None;
         }
-        let route = self.routes.iter().find(|route| route.script == script.name);
+        let route = self.routes.iter().find(|route| route.target.script() == Some(&script.name));
         let path = route.map_or_else(|| format!("/{}", script.name), |route| route.pattern.to_string());
         Some(self.context.config.apps.url(&self.app.name, &path))
     }
