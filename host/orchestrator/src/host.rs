@@ -1,12 +1,14 @@
-//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, secrets and
-//! variables.
+//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, secrets,
+//! variables, other services over HTTP.
 
 use std::sync::Arc;
 
 use picloud_core::{
-    AppId, BoxFuture, Callee, ErrorCode, HostCalls, HostError, ImageKey, KvEntry, KvId, KvListQuery,
-    KvListed, ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue, VariableName,
+    AppId, BoxFuture, Callee, EgressAnswer, EgressCall, EgressLog, EgressRules, ErrorCode, HostCalls,
+    HostError, ImageKey, KvEntry, KvId, KvListQuery, KvListed, ScriptName, ScriptSources, SecretName,
+    SecretPlace, SecretValue, VariableName,
 };
+use picloud_egress::Egress;
 use picloud_store::{Store, StoreError};
 use picloud_vault::{Vault, VaultError};
 
@@ -21,6 +23,8 @@ pub(crate) struct AppHost {
     store: Store,
     scripts: Arc<Scripts>,
     vault: Arc<Vault>,
+    egress: Arc<Egress>,
+    egress_rules: EgressRules,
     secrets: Values<SecretName, SecretValue>,
     variables: Values<VariableName, str>,
 }
@@ -30,14 +34,20 @@ pub(crate) struct AppHost {
 pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) room: Arc<Room>,
 }
 
 impl AppHost {
-    pub(crate) fn new(app: AppId, sources: Sources, scripts: Arc<Scripts>) -> Self {
-        let Sources { store, vault, room } = sources;
+    pub(crate) fn new(
+        app: AppId,
+        sources: Sources,
+        scripts: Arc<Scripts>,
+        egress_rules: EgressRules,
+    ) -> Self {
+        let Sources { store, vault, egress, room } = sources;
         let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
-        Self { app, store, scripts, vault, secrets, variables }
+        Self { app, store, scripts, vault, egress, egress_rules, secrets, variables }
     }
 
     async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
@@ -104,6 +114,14 @@ impl HostCalls for AppHost {
 
     fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
         Box::pin(self.variables.get(name, str::len, self.find_variable(name)))
+    }
+
+    fn http<'a>(
+        &'a self,
+        call: EgressCall,
+        log: &'a EgressLog,
+    ) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
+        Box::pin(self.egress.call(self.app, &self.egress_rules, call, log))
     }
 }
 

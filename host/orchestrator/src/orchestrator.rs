@@ -12,6 +12,7 @@ use std::{
 use hyper::{Request, body::Incoming, service::service_fn};
 use picloud_core::Execute;
 use picloud_edge::{ServeConfig, Served};
+use picloud_egress::Egress;
 use picloud_store::{Store, StoreError};
 use picloud_vault::Vault;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
@@ -50,10 +51,11 @@ impl Orchestrator {
         store: Store,
         executor: Arc<dyn Execute>,
         vault: Arc<Vault>,
+        egress: Arc<Egress>,
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
-        let sources = Sources { store: store.clone(), vault, room: Arc::default() };
+        let sources = Sources { store: store.clone(), vault, egress, room: Arc::default() };
         let directory = Arc::new(Directory::new(sources, config.ceiling));
         // Listening begins before loading, so that no change falls between the two.
         let changes = store.changes().await?;

@@ -2,6 +2,7 @@
 //! data it works on is decided by the ports that the invocation came with.
 
 mod apps;
+mod http;
 mod images;
 mod kv;
 mod logging;
@@ -58,6 +59,7 @@ fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
 /// A linker with every import but the image.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
+    runtime::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::logging::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::secrets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

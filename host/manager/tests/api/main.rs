@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod data;
 mod domains;
+mod egress;
 mod grants;
 mod health;
 mod history;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName, VariableName};
+use picloud_core::{AccessPatch, AppName, EgressRules, LimitsPatch, ScriptName, VariableName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -96,6 +96,8 @@ struct Bundle {
     limits: Option<LimitsPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessPatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<EgressRules>,
     /// Variables; none are sent where there are none, since to set them needs another scope.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<VariableName, String>,
@@ -183,7 +185,8 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     };
     let app = app(args, app_folder.manifest.name)?;
     let scripts = BTreeMap::from([(name, source)]);
-    let bundle = Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new() };
+    let bundle =
+        Bundle { scripts, routes: None, limits: None, access: None, egress: None, env: BTreeMap::new() };
     Ok(Deployment { app, bundle, extent: Extent::Part })
 }
 
@@ -205,10 +208,11 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
+    let egress = project.manifest.egress.filter(|_| is_whole);
     let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access, env },
+        bundle: Bundle { scripts: project.scripts, routes, limits, access, egress, env },
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, HeldDataDir},
-    secrets,
+    egress, secrets,
     signals::StopSignals,
 };
 use crate::{
@@ -73,6 +73,8 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
+    let ports = [listeners.admin_addr.port(), listeners.app_addr.port()];
+    let egress = egress::open(&args.egress, ports)?;
     let vault = secrets::open(&args.secret_keys, data_dir, &database.store).await?;
     if stop.is_cancelled() {
         return Ok(());
@@ -85,8 +87,8 @@ async fn serve(
     let sandbox = SandboxMode { pool_mode: executor.pool_mode().as_str(), reset: executor.reset().as_str() };
     let executor: Arc<dyn Execute> = Arc::new(executor);
     let config = orchestrator_config(args, sandbox);
-    let orchestrator =
-        Orchestrator::start(config, database.store.clone(), Arc::clone(&executor), Arc::clone(&vault));
+    let (store, for_orchestrator) = (database.store.clone(), Arc::clone(&executor));
+    let orchestrator = Orchestrator::start(config, store, for_orchestrator, Arc::clone(&vault), egress);
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
     let config = manager_config(args, &listeners, confinement);
     let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);
