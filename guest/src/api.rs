@@ -10,6 +10,7 @@ use rhai::{
 use crate::{
     Host, HostError,
     fault::{name_of, plain_type},
+    fetched,
     raise::{Outcome, Raised, not_at_build, refused},
     request,
 };
@@ -20,6 +21,7 @@ mod crypto;
 mod encoding;
 mod env;
 mod files;
+mod http;
 mod json;
 mod kv;
 mod log;
@@ -75,6 +77,7 @@ impl Api {
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
     request::register(engine);
+    fetched::register(engine);
     forbid_sleep(engine);
     arrays::register(engine);
     log::register_print(engine, context);
@@ -90,6 +93,7 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
         env::module(context),
         files::module(context),
         encoding::html_module(),
+        http::module(context),
         json::module(),
         kv::module(context),
         log::module(context),
@@ -273,6 +277,10 @@ mod tests {
             Ok(None)
         }
 
+        fn http(&self, _: crate::OutgoingRequest) -> Result<crate::IncomingAnswer, HostError> {
+            Ok(crate::IncomingAnswer::default())
+        }
+
         fn invoke(&self, _: &str, _: &str) -> Result<String, HostError> {
             Ok("null".into())
         }
@@ -304,7 +312,7 @@ mod tests {
     fn the_guide_has_no_function_that_is_not_there() {
         let known = all_signatures();
         let modules = [
-            "app", "base64", "crypto", "env", "files", "hash", "html", "json", "kv", "log", "random",
+            "app", "base64", "crypto", "env", "files", "hash", "html", "http", "json", "kv", "log", "random",
             "regex", "secret", "time", "url",
         ];
         // The first cell of a table row is a function of the API.
@@ -317,11 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn the_guide_has_every_property_of_a_request() {
-        let missing: Vec<_> = PROPERTIES
-            .iter()
-            .map(|(name, _)| *name)
-            .filter(|name| !GUIDE.contains(&format!("| `req.{name}`")))
+    fn the_guide_has_every_property_of_a_request_and_of_an_answer() {
+        let of_requests = PROPERTIES.iter().map(|(name, _)| format!("req.{name}"));
+        let of_answers = fetched::PROPERTIES.iter().map(|(name, _)| format!("answer.{name}"));
+        let missing: Vec<_> = of_requests
+            .chain(of_answers)
+            .filter(|property| !GUIDE.contains(&format!("| `{property}`")))
             .collect();
         assert!(missing.is_empty(), "docs/SCRIPTING.md lacks {missing:?}");
     }

@@ -50,6 +50,9 @@ pub trait Host {
     /// A plain variable; `None` where it is not set.
     fn variable(&self, name: &str) -> Result<Option<String>, HostError>;
 
+    /// Calls another service over HTTP and waits for the whole answer, of any status.
+    fn http(&self, request: OutgoingRequest) -> Result<IncomingAnswer, HostError>;
+
     /// Runs another script of the app with an event of JSON text, and gives its value as JSON text.
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError>;
 
@@ -64,6 +67,36 @@ pub struct HostError {
     pub code: String,
     /// For the script's author.
     pub message: String,
+}
+
+/// A request to another service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingRequest {
+    /// The method, upper case.
+    pub method: String,
+    /// The whole URL.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
+    /// How long it may take, in milliseconds; the host's default if there is none.
+    pub timeout_ms: Option<u64>,
+    /// How many redirects are followed; the host's default if there is none.
+    pub redirects: Option<u32>,
+}
+
+/// The answer of another service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IncomingAnswer {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// The URL that answered.
+    pub url: String,
 }
 
 /// One entry of a kv collection.

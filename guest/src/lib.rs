@@ -13,6 +13,7 @@ mod compile;
 mod constants;
 mod event;
 mod fault;
+mod fetched;
 mod host;
 mod interpreter;
 mod json;
@@ -27,6 +28,6 @@ mod uses;
 mod wasm;
 
 pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition};
-pub use host::{FileInfo, Host, HostError, KvEntry, LogLevel};
+pub use host::{FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, OutgoingRequest};
 pub use interpreter::{Built, Interpreter};
 pub use uses::{UseKind, Used, Uses};

@@ -3,6 +3,8 @@
 //! A use is known by name where the name is text in the call, or a constant of the top level that is text; else it is
 //! any. Secrets can also be declared: `const SECRETS = ["name"]` at the top level.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FnCallExpr, Stmt};
@@ -21,6 +23,8 @@ pub enum UseKind {
     Env,
     /// Scripts that it calls.
     Scripts,
+    /// Hosts that it calls over HTTP.
+    Hosts,
 }
 
 /// What is used of one kind.
@@ -49,6 +53,16 @@ pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
         else {
             return true;
         };
+        if is_http(call) {
+            let hosts = uses.entry(UseKind::Hosts).or_default();
+            match call.args.first().map(|argument| host::of(argument, &constants)) {
+                Some(Some(host)) => {
+                    hosts.names.insert(host);
+                }
+                Some(None) => hosts.any = true,
+                None => {}
+            }
+        }
         if let Some(kind) = kind_of(call) {
             let used = uses.entry(kind).or_default();
             match call.args.first().map(|argument| name_of(argument, &constants)) {
@@ -74,6 +88,10 @@ fn kind_of(call: &FnCallExpr) -> Option<UseKind> {
         ("app", "invoke") => Some(UseKind::Scripts),
         _ => None,
     }
+}
+
+fn is_http(call: &FnCallExpr) -> bool {
+    matches!(call.namespace.path.as_slice(), [module] if module.as_str() == "http")
 }
 
 fn name_of(argument: &Expr, constants: &BTreeMap<String, String>) -> Option<String> {
@@ -198,5 +216,42 @@ mod tests {
         assert_eq!(used(UseKind::Env), (vec!["REGION"], false));
         assert_eq!(used(UseKind::Scripts), (vec!["other"], false));
         assert!(!all.contains_key(&UseKind::Secrets));
+    }
+
+    #[test]
+    fn hosts_are_known_where_their_text_is() {
+        for source in [
+            "http::get(\"https://API.example.com/users\")",
+            "http::get(\"https://api.example.com\")",
+            "fn on_request(req) { http::get(`https://api.example.com/users/${req.params.id}`) }",
+            "fn f(id) { http::delete(\"https://api.example.com/\" + id + \"/x\") }",
+            "const API = \"https://api.example.com\"; fn f(id) { http::post(API + \"/x/\" + id, #{}) }",
+            "const API = \"https://api.example.com\"; fn f(id) { http::put(`${API}/x/${id}`, 1) }",
+            "fn f(id) { http::request(#{ method: \"PUT\", url: `https://api.example.com?id=${id}` }) }",
+            "http::request(#{ url: \"https://api.example.com/\" })",
+        ] {
+            let used = uses(source).remove(&UseKind::Hosts).unwrap_or_default();
+            assert_eq!(used.names.into_iter().collect::<Vec<_>>(), ["api.example.com"], "{source}");
+            assert!(!used.any, "{source}");
+        }
+        let with_port = uses("http::get(\"http://192.168.1.20:8080/\")").remove(&UseKind::Hosts).unwrap();
+        assert!(with_port.names.contains("192.168.1.20:8080"));
+    }
+
+    #[test]
+    fn a_host_that_is_made_is_any() {
+        for source in [
+            "fn f(url) { http::get(url) }",
+            "fn f(name) { http::get(`https://${name}.example.com/`) }",
+            "fn f(name) { http::get(\"https://api.example.com\" + name) }",
+            "fn f(options) { http::request(options) }",
+            "fn f(x) { http::request(#{ url: x }) }",
+            "http::get(\"no url\")",
+            "http::get(\"https://user:password@api.example.com/\")",
+        ] {
+            let used = uses(source).remove(&UseKind::Hosts).unwrap_or_default();
+            assert!(used.any && used.names.is_empty(), "{source}: {used:?}");
+        }
+        assert!(!uses("fn get(x) { x } get(\"https://a.example/\")").contains_key(&UseKind::Hosts));
     }
 }

@@ -65,7 +65,7 @@ const OF_OTHER_LANGUAGES: &[(&str, &str)] = &[
     ("import x from \"y\";", "write `import \"name\" as alias`"),
     ("raise \"x\";", "write `throw value`"),
     ("class A {}", "use maps"),
-    ("fetch(\"http://example.org\")", "scripts cannot make HTTP requests yet"),
+    ("fetch(\"http://example.org\")", "write `http::get(url)`"),
     ("str(1)", "write `x.to_string()`"),
     ("1.toString()", "write `x.to_string()`"),
     ("\"a\".toUpperCase()", "write `text.to_upper()`"),

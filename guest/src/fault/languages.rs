@@ -33,7 +33,7 @@ pub(super) fn instead_of(word: &str) -> Option<&'static str> {
 /// What takes the place of a function or method.
 pub(super) fn instead_of_function(name: &str) -> Option<&'static str> {
     Some(match name {
-        "fetch" | "axios" | "curl" | "XMLHttpRequest" => "scripts cannot make HTTP requests yet",
+        "fetch" | "axios" | "curl" | "XMLHttpRequest" => "write `http::get(url)` or `http::post(url, body)`",
         "str" | "String" | "toString" | "tostring" | "to_str" => "write `x.to_string()`",
         "int" | "parseInt" | "Number" => "write `parse_int(text)`, or `x.to_int()` for a number",
         "parseFloat" => "write `parse_float(text)`, or `x.to_float()` for a number",

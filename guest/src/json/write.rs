@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rhai::Dynamic;
 
-use crate::{limits::JSON_DEPTH, request::Request};
+use crate::{fetched::Fetched, limits::JSON_DEPTH, request::Request};
 
 /// How a blob is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,8 @@ impl Writer {
             write_string(&mut self.out, character.encode_utf8(&mut [0; 4]));
         } else if let Some(request) = value.read_lock::<Request>() {
             self.value(&request.to_map(), depth)?;
+        } else if let Some(answer) = value.read_lock::<Fetched>() {
+            self.value(&answer.to_map(), depth)?;
         } else {
             let what = if value.is_fnptr() { "a function" } else { value.type_name() };
             return Err(problem(format!("{what} cannot be JSON")));

@@ -48,6 +48,7 @@ fn used((kind, used): (UseKind, Used)) -> builder::Used {
         UseKind::Secrets => builder::UseKind::Secrets,
         UseKind::Env => builder::UseKind::Env,
         UseKind::Scripts => builder::UseKind::Scripts,
+        UseKind::Hosts => builder::UseKind::Hosts,
     };
     builder::Used { kind, names: used.names.into_iter().collect(), any: used.any }
 }

@@ -2,12 +2,12 @@
 
 use super::{
     bindings::{
-        picloud::runtime::{apps, files, images, kv, logging, secrets, variables},
+        picloud::runtime::{apps, files, http, images, kv, logging, secrets, variables},
         wasi::{clocks::wall_clock, random::random},
     },
     convert::host_error,
 };
-use crate::{FileInfo, Host, HostError, KvEntry, LogLevel};
+use crate::{FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, OutgoingRequest};
 
 /// The imports; no state of its own.
 pub(super) struct Imports;
@@ -85,6 +85,24 @@ impl Host for Imports {
 
     fn variable(&self, name: &str) -> Result<Option<String>, HostError> {
         variables::get(name).map_err(host_error)
+    }
+
+    fn http(&self, request: OutgoingRequest) -> Result<IncomingAnswer, HostError> {
+        let answer = http::send(&http::Request {
+            method: request.method,
+            url: request.url,
+            headers: request.headers,
+            body: request.body,
+            timeout_ms: request.timeout_ms,
+            redirects: request.redirects,
+        });
+        let answer = answer.map_err(host_error)?;
+        Ok(IncomingAnswer {
+            status: answer.status,
+            headers: answer.headers,
+            body: answer.body,
+            url: answer.url,
+        })
     }
 
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {

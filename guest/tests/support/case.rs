@@ -363,3 +363,33 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
     }
     Ok(out)
 }
+
+/// The status, headers and body that a service of the cases answers.
+pub type Served = (u16, Vec<(String, String)>, Vec<u8>);
+
+/// The services that cases can call, by host: `echo.test` tells what came, the others answer always the same.
+pub fn serve(
+    method: &str,
+    url: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Result<Served, (&'static str, &'static str)> {
+    let typed = |media_type: &str| vec![("content-type".to_owned(), media_type.to_owned())];
+    let host = url.split('/').nth(2).unwrap_or_default();
+    Ok(match host.split(['?', '#', ':']).next().unwrap_or_default() {
+        "echo.test" => {
+            let mut lines = vec![format!("{method} {url}")];
+            lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+            let text = format!("{}\n\n{}", lines.join("\n"), String::from_utf8_lossy(body));
+            (200, typed("text/plain"), text.into_bytes())
+        }
+        "json.test" => (201, typed("application/json; charset=utf-8"), br#"{"a":[1,2]}"#.to_vec()),
+        "broken.test" => (200, typed("application/json"), b"{".to_vec()),
+        "bytes.test" => (200, Vec::new(), vec![0xff, 0xfe]),
+        "missing.test" => {
+            let twice = [("x-part", "one"), ("x-part", "two")];
+            (404, twice.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), Vec::new())
+        }
+        _ => return Err(("egress_denied", "this app may not call it")),
+    })
+}

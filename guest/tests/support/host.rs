@@ -6,9 +6,11 @@ use std::{
     rc::Rc,
 };
 
-use picloud_guest::{Answer, Event, FileInfo, Host, HostError, Interpreter, KvEntry, LogLevel};
+use picloud_guest::{
+    Answer, Event, FileInfo, Host, HostError, IncomingAnswer, Interpreter, KvEntry, LogLevel, OutgoingRequest,
+};
 
-use super::case::Data;
+use super::case::{self, Data};
 
 /// Nesting of `app::invoke`, as the sandbox has it.
 const MAX_DEPTH: usize = 4;
@@ -201,6 +203,13 @@ impl Host for MemoryHost {
 
     fn variable(&self, name: &str) -> Result<Option<String>, HostError> {
         Ok((name == "REGION").then(|| "eu".into()))
+    }
+
+    fn http(&self, request: OutgoingRequest) -> Result<IncomingAnswer, HostError> {
+        let OutgoingRequest { method, url, headers, body, .. } = request;
+        let served = case::serve(&method, &url, &headers, &body);
+        let (status, headers, body) = served.map_err(|(code, message)| error(code, message))?;
+        Ok(IncomingAnswer { status, headers, body, url })
     }
 
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {

@@ -108,7 +108,7 @@ capabilities! {
         AppWriteData = DataWrite, Editor;
         /// Read executions, logs and usage.
         AppReadLogs = LogRead, Viewer;
-        /// Change limits, variables, domains, and who may call the app's endpoints.
+        /// Change limits, variables, domains, who may call the app's endpoints, and what its scripts may call.
         AppManageSettings = AppAdmin, AppAdmin;
         /// Set and remove secrets; nobody can read them.
         AppManageSecrets = AppAdmin, AppAdmin;

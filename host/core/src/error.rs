@@ -62,6 +62,20 @@ codes! {
     SecretNotFound = "secret_not_found";
     /// The secret is encrypted with a key that this node does not have.
     SecretUnreadable = "secret_unreadable";
+    /// The app's allow-list does not have what a script calls.
+    EgressDenied = "egress_denied";
+    /// The host that a script calls has no address that scripts may reach.
+    EgressAddressDenied = "egress_address_denied";
+    /// What a script called did not answer in time.
+    EgressTimeout = "egress_timeout";
+    /// What a script called could not be reached, or did not answer as HTTP has it.
+    EgressFailed = "egress_failed";
+    /// The script has made as many calls as it may.
+    EgressBudget = "egress_budget";
+    /// What a script called answered more than may come.
+    ResponseTooLarge = "response_too_large";
+    /// The invocation ended while the call was under way.
+    EgressStopped = "egress_stopped";
 
     // Values given to the platform.
     /// The script does not compile.

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Answer, AppId, Effects, ErrorCode, Event, ExecutionId, Fault, FileList, FileListQuery, FilePath,
-    ImageKey, KvEntry, KvId, KvListQuery, KvListed, KvReads, Limits, ScriptName, SecretMask, SecretName,
-    SecretValue, SourcePosition, StoredFile, Uses, VariableName,
+    Answer, AppId, Effects, EgressAnswer, EgressCall, EgressLog, ErrorCode, Event, ExecutionId, Fault,
+    FileList, FileListQuery, FilePath, ImageKey, KvEntry, KvId, KvListQuery, KvListed, KvReads, Limits,
+    ScriptName, SecretMask, SecretName, SecretValue, SourcePosition, StoredFile, Uses, VariableName,
 };
 
 /// A boxed future that may be moved between threads.
@@ -72,6 +72,16 @@ pub trait HostCalls: Send + Sync {
 
     /// A plain variable of the app; `None` if there is none of this name.
     fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>>;
+
+    /// Calls another service over HTTP, and records in `log` what was called. [`ErrorCode::EgressDenied`] and
+    /// [`ErrorCode::EgressAddressDenied`] where that is not allowed, [`ErrorCode::Invalid`] where the call is not of
+    /// the allowed form, [`ErrorCode::EgressTimeout`], [`ErrorCode::EgressFailed`] and
+    /// [`ErrorCode::ResponseTooLarge`] where no answer comes that can be given to the script.
+    fn http<'a>(
+        &'a self,
+        call: EgressCall,
+        log: &'a EgressLog,
+    ) -> BoxFuture<'a, Result<EgressAnswer, HostError>>;
 }
 
 /// A host call that could not be answered. Scripts see the code and the message.
@@ -158,6 +168,8 @@ pub struct Invocation {
     pub event: Event,
     /// The limits in force.
     pub limits: Limits,
+    /// Where its calls to other services are recorded.
+    pub egress: EgressLog,
     /// When it must be over: the wall-clock limit, shared by re-runs and nested calls.
     pub deadline: Instant,
 }

@@ -2,7 +2,9 @@
 
 use time::OffsetDateTime;
 
-use crate::{AppId, ErrorCode, EventKind, ExecutionId, Fault, Logs, RequestId, ScriptName, Usage};
+use crate::{
+    AppId, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Logs, RequestId, ScriptName, Usage,
+};
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,4 +50,6 @@ pub struct ExecutionRecord {
     pub usage: Usage,
     /// What it logged.
     pub logs: Logs,
+    /// What it called over HTTP.
+    pub egress: Vec<EgressRecord>,
 }

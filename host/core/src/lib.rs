@@ -1,7 +1,8 @@
 //! The domain of PiCloud.
 //!
-//! Typed ids and names, apps and scripts, limits and their ceiling, route matching, who may call, events and answers, the
-//! transactional view of key-value data and files that an invocation has, secrets and their masks, error codes, and the
+//! Typed ids and names, apps and scripts, limits and their ceiling, route matching, who may call, what may be called,
+//! events and answers, the transactional view of key-value data and files that an invocation has, secrets and their masks,
+//! error codes, and the
 //! [`Execute`] port that separates the sandbox from everything else.
 //!
 //! What does not live here: I/O, async runtimes, SQL, WebAssembly, HTTP statuses of the platform's own errors.
@@ -10,6 +11,7 @@ mod access;
 mod app;
 mod capability;
 mod domain;
+mod egress;
 mod error;
 mod event;
 mod execute;
@@ -36,6 +38,10 @@ pub use capability::{
     AppRole, Capability, InstanceRole, LeastRole, UnknownAppRole, UnknownInstanceRole, role_satisfies,
 };
 pub use domain::{DomainChallenge, ProofMethod};
+pub use egress::{
+    EgressAnswer, EgressCall, EgressEntry, EgressError, EgressHost, EgressLog, EgressRecord, EgressRedirects,
+    EgressRule, EgressRules, EgressScheme,
+};
 pub use error::{ErrorCode, Fault, SourcePosition};
 pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
 pub use execute::{

@@ -103,6 +103,10 @@ limits! {
     host_calls, HostCalls, "PICLOUD_SANDBOX_MAX_HOST_CALLS", 0, 1_000, 10_000;
     /// Bytes through host calls of one invocation, both ways.
     host_call_bytes, HostCallBytes, "PICLOUD_SANDBOX_MAX_HOST_CALL_BYTES", 0, 4 * MIB, 32 * MIB;
+    /// Number of calls of one invocation to other services over HTTP.
+    egress_calls, EgressCalls, "PICLOUD_SANDBOX_MAX_EGRESS_CALLS", 0, 50, 200;
+    /// Body of one such call, and body of its answer, in bytes.
+    egress_bytes, EgressBytes, "PICLOUD_SANDBOX_MAX_EGRESS_BYTES", 0, MIB, 8 * MIB;
     /// Body of a request, in bytes.
     request_body_bytes, RequestBodyBytes, "PICLOUD_SANDBOX_MAX_REQUEST_BODY_BYTES", 0, MIB, 8 * MIB;
     /// Body of a response, in bytes.
@@ -212,12 +216,13 @@ impl SandboxCeiling {
             LimitField::MemoryBytes => 1024 * MIB,
             LimitField::WallMs => 15 * 60 * 1000,
             LimitField::Concurrency => 10_000,
-            LimitField::ResponseHeaders => 1_000,
+            LimitField::ResponseHeaders | LimitField::EgressCalls => 1_000,
             LimitField::RequestBodyBytes
             | LimitField::ResponseBytes
             | LimitField::LogBytes
             | LimitField::SourceBytes
             | LimitField::KvValueBytes
+            | LimitField::EgressBytes
             | LimitField::HostCallBytes => 256 * MIB,
             LimitField::Files => i32::MAX as u64,
             LimitField::Fuel | LimitField::HostCalls | LimitField::KvBytes | LimitField::FileBytes => {

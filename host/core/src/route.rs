@@ -160,6 +160,16 @@ impl Method {
             Self::Options => "OPTIONS",
         }
     }
+
+    /// Whether it only reads (RFC 9110, section 9.2.1).
+    pub const fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
+
+    /// Whether its requests usually have a body.
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
 }
 
 impl FromStr for Method {

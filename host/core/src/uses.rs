@@ -22,6 +22,8 @@ pub enum UseKind {
     Env,
     /// Scripts that it calls with `app::invoke`.
     Scripts,
+    /// Hosts that it calls over HTTP, with the port where that is named.
+    Hosts,
 }
 
 impl UseKind {
@@ -32,6 +34,7 @@ impl UseKind {
             Self::Secrets => "secrets",
             Self::Env => "env",
             Self::Scripts => "scripts",
+            Self::Hosts => "hosts",
         }
     }
 }

@@ -26,6 +26,15 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         }
         E::SecretNotFound => (S::INTERNAL_SERVER_ERROR, "The script reads a secret that is not set"),
         E::SecretUnreadable => (S::INTERNAL_SERVER_ERROR, "A secret cannot be decrypted"),
+        E::EgressDenied => (S::INTERNAL_SERVER_ERROR, "The script calls what its app may not"),
+        E::EgressAddressDenied => {
+            (S::INTERNAL_SERVER_ERROR, "The script calls an address that scripts may not reach")
+        }
+        E::EgressTimeout => (S::GATEWAY_TIMEOUT, "A service that the script calls did not answer in time"),
+        E::EgressFailed => (S::BAD_GATEWAY, "A service that the script calls could not be reached"),
+        E::EgressBudget => (S::BAD_GATEWAY, "The script used up its calls to other services"),
+        E::ResponseTooLarge => (S::BAD_GATEWAY, "A service that the script calls answered too much"),
+        E::EgressStopped => (S::GATEWAY_TIMEOUT, "The invocation ended during a call"),
         E::CompileError => (S::UNPROCESSABLE_ENTITY, "The script does not compile"),
         E::Invalid => (S::UNPROCESSABLE_ENTITY, "A value is not allowed"),
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),

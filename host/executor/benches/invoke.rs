@@ -16,10 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, ErrorCode, Event, Execute, ExecutionId, FileGeneration, FileList,
-    FileListQuery, FilePath, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
-    KvListQuery, KvListed, Libraries, Limits, RequestId, ScriptName, ScriptSources, SecretName, SecretValue,
-    StoredFile, VariableName,
+    Answer, AppId, BoxFuture, Callee, EgressAnswer, EgressCall, EgressLog, ErrorCode, Event, Execute,
+    ExecutionId, FileGeneration, FileList, FileListQuery, FilePath, HostCalls, HostError, HttpRequest,
+    ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, RequestId, ScriptName,
+    ScriptSources, SecretName, SecretValue, StoredFile, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use rhai::{Dynamic, Engine, Map, Scope};
@@ -260,6 +260,7 @@ fn invocation(image: ImageKey) -> Invocation {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }),
         limits: Limits { fuel: 20_000_000_000, ..Limits::default() },
+        egress: EgressLog::default(),
         deadline: Instant::now() + Duration::from_secs(10),
     }
 }
@@ -323,6 +324,10 @@ impl HostCalls for Nothing {
 
     fn variable<'a>(&'a self, _: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
         Box::pin(ready(Ok(None)))
+    }
+
+    fn http<'a>(&'a self, _: EgressCall, _: &'a EgressLog) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
+        Box::pin(ready(Err(HostError::new(ErrorCode::EgressDenied, "nothing may be called"))))
     }
 }
 

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, Callee, Completion, ErrorCode, Event, Execute, ExecutionId, FileGeneration,
-    FileList, FileListQuery, FilePath, HostCalls, HostError, ImageKey, Invocation, KvEntry, KvId,
-    KvListQuery, KvListed, Libraries, Limits, ScriptName, ScriptSources, SecretName, SecretValue, StoredFile,
-    VariableName,
+    Answer, AppId, BoxFuture, Callee, Completion, EgressAnswer, EgressCall, EgressLog, ErrorCode, Event,
+    Execute, ExecutionId, FileGeneration, FileList, FileListQuery, FilePath, HostCalls, HostError, ImageKey,
+    Invocation, KvEntry, KvId, KvListQuery, KvListed, Libraries, Limits, ScriptName, ScriptSources,
+    SecretName, SecretValue, StoredFile, VariableName,
 };
 use wasmtime::Store;
 
@@ -65,6 +65,10 @@ impl HostCalls for Nothing {
     fn variable<'a>(&'a self, _: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
+
+    fn http<'a>(&'a self, _: EgressCall, _: &'a EgressLog) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
+        Box::pin(std::future::ready(Err(HostError::new(ErrorCode::EgressDenied, "nothing may be called"))))
+    }
 }
 
 const MARK: &[u8] = b"CANARYxyz";
@@ -82,6 +86,7 @@ async fn run(executor: &Executor, image: ImageKey) -> Completion {
         image,
         event: Event::Invoke("null".into()),
         limits: Limits::default(),
+        egress: EgressLog::default(),
         deadline: Instant::now() + std::time::Duration::from_secs(10),
     };
     executor.execute(invocation, Arc::new(Nothing)).await

@@ -28,7 +28,7 @@ pub(crate) async fn execute(
 ) -> Completion {
     let started = Instant::now();
     let limits = invocation.limits;
-    let shared = Arc::new(Shared::new(host, limits, started));
+    let shared = Arc::new(Shared::new(host, limits, invocation.egress, started));
     let script = invocation.script;
     let run = Run { executor, shared: Arc::clone(&shared), script, depth: 0 };
     let work = in_new_instance(run, invocation.image, invocation.event, limits.fuel);
@@ -54,7 +54,7 @@ fn complete(shared: &Shared, mut outcome: Result<Answer, Fault>) -> Completion {
         duration: shared.started.elapsed(),
         host_calls: progress.host_calls,
         memory_bytes: progress.peak_memory,
-        called_outside: false,
+        called_outside: progress.called_outside,
     };
     Completion { outcome, effects, reads, logs: progress.logs, usage, mask }
 }
@@ -168,7 +168,7 @@ pub(crate) async fn parse_and_run(
     host: Arc<dyn HostCalls>,
 ) -> Completion {
     let limits = invocation.limits;
-    let shared = Arc::new(Shared::new(host, limits, Instant::now()));
+    let shared = Arc::new(Shared::new(host, limits, invocation.egress.clone(), Instant::now()));
     let run = Run {
         executor: Arc::clone(&executor),
         shared: Arc::clone(&shared),

@@ -7,8 +7,8 @@ use std::{
 };
 
 use picloud_core::{
-    HostCalls, KvSession, Libraries, Limits, LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName,
-    SecretValue,
+    EgressLog, ErrorCode, HostCalls, HostError, KvSession, Libraries, Limits, LogLevel, LogLine, Logs,
+    ScriptName, SecretMask, SecretName, SecretValue,
 };
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::random::WasiRandomCtx;
@@ -50,6 +50,7 @@ pub(crate) struct Run {
 pub(crate) struct Shared {
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) limits: Limits,
+    pub(crate) egress: EgressLog,
     pub(crate) started: Instant,
     /// Locked for moments only, never while something is awaited; it is shared so that what a run did is
     /// still there when its time is up in the middle of a nested call.
@@ -64,10 +65,15 @@ pub(crate) struct Progress {
     pub(crate) log_bytes: u64,
     pub(crate) host_calls: u64,
     pub(crate) host_call_bytes: u64,
+    pub(crate) egress_calls: u64,
+    /// Whether something was done outside that cannot be undone.
+    pub(crate) called_outside: bool,
     pub(crate) peak_memory: u64,
     pub(crate) fuel_left: u64,
     /// The secrets that were given to it.
     secrets: Vec<(SecretName, Arc<SecretValue>)>,
+    /// Masks them, once that was asked for.
+    mask: Option<SecretMask>,
 }
 
 impl Progress {
@@ -78,12 +84,14 @@ impl Progress {
         };
         if !self.secrets.iter().any(is_known) {
             self.secrets.push((name, Arc::clone(value)));
+            self.mask = None;
         }
     }
 
     /// Masks the secrets that were given.
-    pub(crate) fn mask(&self) -> SecretMask {
-        SecretMask::new(self.secrets.iter().map(|(name, value)| (name, &**value)))
+    pub(crate) fn mask(&mut self) -> SecretMask {
+        let secrets = self.secrets.iter().map(|(name, value)| (name, &**value));
+        self.mask.get_or_insert_with(|| SecretMask::new(secrets)).clone()
     }
 }
 
@@ -104,9 +112,26 @@ pub(crate) struct Captured {
 }
 
 impl Shared {
-    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, started: Instant) -> Self {
+    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, egress: EgressLog, started: Instant) -> Self {
         let progress = Progress { fuel_left: limits.fuel, ..Progress::default() };
-        Self { host, limits, started, progress: Mutex::new(progress) }
+        Self { host, limits, egress, started, progress: Mutex::new(progress) }
+    }
+
+    /// Masks the secrets that were given until now.
+    pub(crate) fn mask(&self) -> SecretMask {
+        self.progress().mask()
+    }
+
+    /// Counts a call to another service. A script can catch that there were too many.
+    pub(crate) fn charge_egress(&self) -> Result<(), HostError> {
+        let (mut progress, limit) = (self.progress(), self.limits.egress_calls);
+        if progress.egress_calls >= limit {
+            let message =
+                format!("http: an invocation of this app may make {limit} calls (its limit egress_calls)");
+            return Err(HostError::new(ErrorCode::EgressBudget, message));
+        }
+        progress.egress_calls += 1;
+        Ok(())
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -14,9 +14,9 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, endpoint_access, executions, files, grants, invoke, limits, logs,
-        members, node, principals, routes, scripts, secrets, sessions, signing_keys, tokens, usage,
-        variables,
+        apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, invoke,
+        limits, logs, members, node, principals, routes, scripts, secrets, sessions, signing_keys, tokens,
+        usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -104,6 +104,8 @@ endpoints! {
     PUT    "/api/v1/apps/{app}/limits"                       SETTINGS       => limits::set_limits;
     GET    "/api/v1/apps/{app}/access"                       READ_SCRIPTS   => endpoint_access::get_access;
     PUT    "/api/v1/apps/{app}/access"                       SETTINGS       => endpoint_access::set_access;
+    GET    "/api/v1/apps/{app}/egress"                       READ_SCRIPTS   => egress::get_egress;
+    PUT    "/api/v1/apps/{app}/egress"                       SETTINGS       => egress::set_egress;
 
     GET    "/api/v1/apps/{app}/grants"                       READ_SCRIPTS   => grants::get_grants;
     PUT    "/api/v1/apps/{app}/grants"                       SETTINGS       => grants::set_grants;

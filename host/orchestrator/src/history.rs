@@ -1,6 +1,6 @@
 //! Finished invocations on their way to the store, in batches.
 //!
-//! Every invocation is counted; failures and runs with logs are kept, and other successes up to a rate of each
+//! Every invocation is counted; failures, runs with logs and runs that called over HTTP are kept, and other successes up to a rate of each
 //! app. What is not stored yet is bounded, however long the database is away, and what is dropped is counted.
 //! While nothing finishes, nothing here wakes up.
 
@@ -14,7 +14,8 @@ use std::{
 };
 
 use picloud_core::{
-    ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, Logs, Outcome, RequestId, Usage,
+    EgressLog, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, Logs, Outcome,
+    RequestId, Usage,
 };
 use picloud_store::{HistoryBatch, Store, StoreError};
 use time::OffsetDateTime;
@@ -74,6 +75,7 @@ pub(crate) struct Begun<'a> {
     run: Run<'a>,
     started_at: OffsetDateTime,
     clock: Instant,
+    egress: EgressLog,
     is_finished: bool,
 }
 
@@ -85,9 +87,15 @@ struct Finished<'a> {
     status: Option<u16>,
     usage: Usage,
     logs: Logs,
+    egress: Vec<EgressRecord>,
 }
 
 impl Begun<'_> {
+    /// Where the invocation records what it calls over HTTP.
+    pub(crate) fn egress(&self) -> EgressLog {
+        self.egress.clone()
+    }
+
     pub(crate) fn finish(mut self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
         self.is_finished = true;
         self.add(outcome, status, usage, logs);
@@ -95,7 +103,8 @@ impl Begun<'_> {
 
     fn add(&self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
         let Self { run, started_at, .. } = *self;
-        self.history.add(Finished { run, started_at, outcome, status, usage, logs });
+        let egress = self.egress.take();
+        self.history.add(Finished { run, started_at, outcome, status, usage, logs, egress });
     }
 }
 
@@ -123,6 +132,7 @@ impl Finished<'_> {
             status: self.status,
             usage: self.usage,
             logs: self.logs,
+            egress: self.egress,
         }
     }
 
@@ -133,7 +143,9 @@ impl Finished<'_> {
             Outcome::Failed(fault) => fault.message.len() + 256,
         };
         let logs: usize = self.logs.lines.iter().map(|line| line.message.len() + 48).sum();
-        mem::size_of::<ExecutionRecord>() + 64 + fault + logs
+        let of_call = |call: &EgressRecord| mem::size_of::<EgressRecord>() + call.text_bytes();
+        let egress: usize = self.egress.iter().map(of_call).sum();
+        mem::size_of::<ExecutionRecord>() + 64 + fault + logs + egress
     }
 }
 
@@ -166,14 +178,14 @@ impl History {
     /// An invocation begins.
     pub(crate) fn begin<'a>(&'a self, run: Run<'a>) -> Begun<'a> {
         let (started_at, clock) = (OffsetDateTime::now_utc(), Instant::now());
-        Begun { history: self, run, started_at, clock, is_finished: false }
+        Begun { history: self, run, started_at, clock, egress: EgressLog::default(), is_finished: false }
     }
 
     /// Counts a finished invocation, and keeps it if it is worth keeping.
     fn add(&self, finished: Finished<'_>) {
         let error = finished.outcome.error_code();
         self.metrics.finished(error, &finished.usage);
-        let is_notable = error.is_some() || !finished.logs.lines.is_empty();
+        let is_notable = error.is_some() || !finished.logs.lines.is_empty() || !finished.egress.is_empty();
         let second = finished.started_at.unix_timestamp();
         let is_sampled =
             is_notable || finished.run.app.state.sampler.admits(second, self.successes_per_second);

@@ -1,14 +1,15 @@
-//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, files,
-//! secrets and variables.
+//! What an app's invocations may ask of the platform: sources, other scripts, committed kv entries, files, secrets,
+//! variables, other services over HTTP.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use picloud_core::{
-    AppId, BoxFuture, Callee, ErrorCode, FileList, FileListQuery, FilePath, HostCalls, HostError, ImageKey,
-    KvEntry, KvId, KvListQuery, KvListed, ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue,
-    StoredFile, VariableName,
+    AppId, BoxFuture, Callee, EgressAnswer, EgressCall, EgressLog, EgressRules, ErrorCode, FileList,
+    FileListQuery, FilePath, HostCalls, HostError, ImageKey, KvEntry, KvId, KvListQuery, KvListed,
+    ScriptName, ScriptSources, SecretName, SecretPlace, SecretValue, StoredFile, VariableName,
 };
+use picloud_egress::Egress;
 use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::{Vault, VaultError};
@@ -25,6 +26,8 @@ pub(crate) struct AppHost {
     store: Store,
     scripts: Arc<Scripts>,
     vault: Arc<Vault>,
+    egress: Arc<Egress>,
+    egress_rules: EgressRules,
     secrets: Values<SecretName, SecretValue>,
     variables: Values<VariableName, str>,
     files: Files,
@@ -35,16 +38,22 @@ pub(crate) struct AppHost {
 pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) egress: Arc<Egress>,
     pub(crate) room: Arc<Room>,
     pub(crate) cache: Arc<FileCache>,
 }
 
 impl AppHost {
-    pub(crate) fn new(app: AppId, sources: Sources, scripts: Arc<Scripts>) -> Self {
-        let Sources { store, vault, room, cache } = sources;
+    pub(crate) fn new(
+        app: AppId,
+        sources: Sources,
+        scripts: Arc<Scripts>,
+        egress_rules: EgressRules,
+    ) -> Self {
+        let Sources { store, vault, egress, room, cache } = sources;
         let files = Files { store: store.clone(), cache };
         let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
-        Self { app, store, scripts, vault, secrets, variables, files }
+        Self { app, store, scripts, vault, egress, egress_rules, secrets, variables, files }
     }
 
     async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
@@ -132,6 +141,14 @@ impl HostCalls for AppHost {
 
     fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
         Box::pin(self.variables.get(name, str::len, self.find_variable(name)))
+    }
+
+    fn http<'a>(
+        &'a self,
+        call: EgressCall,
+        log: &'a EgressLog,
+    ) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
+        Box::pin(self.egress.call(self.app, &self.egress_rules, call, log))
     }
 }
 

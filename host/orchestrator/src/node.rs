@@ -76,7 +76,7 @@ impl Orchestrator {
             Answer::Value(value) => Ok(value),
             Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
         };
-        let job = Job { app: &app, script, execution };
+        let job = Job { app: &app, script, execution, egress: begun.egress() };
         let ran = ingress.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
         let outcome =
             ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded);

@@ -12,6 +12,7 @@ use std::{
 use hyper::{Request, body::Incoming, service::service_fn};
 use picloud_core::Execute;
 use picloud_edge::{ServeConfig, Served};
+use picloud_egress::Egress;
 use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::Vault;
@@ -53,11 +54,12 @@ impl Orchestrator {
         executor: Arc<dyn Execute>,
         vault: Arc<Vault>,
         cache: Arc<FileCache>,
+        egress: Arc<Egress>,
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
         let sources =
-            Sources { store: store.clone(), vault, room: Arc::default(), cache: Arc::clone(&cache) };
+            Sources { store: store.clone(), vault, egress, room: Arc::default(), cache: Arc::clone(&cache) };
         let files = Files { store: store.clone(), cache };
         let directory = Arc::new(Directory::new(sources, config.ceiling));
         // Listening begins before loading, so that no change falls between the two.

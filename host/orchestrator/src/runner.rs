@@ -10,8 +10,8 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota, Invocation,
-    KvReads, Logs, Usage,
+    Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
+    Invocation, KvReads, Logs, Usage,
 };
 use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
 
@@ -34,6 +34,8 @@ pub(crate) struct Job<'a> {
     pub(crate) app: &'a AppEntry,
     pub(crate) script: &'a ScriptEntry,
     pub(crate) execution: ExecutionId,
+    /// Where all attempts record what they call over HTTP.
+    pub(crate) egress: EgressLog,
 }
 
 /// How a run ended.
@@ -125,6 +127,7 @@ impl Runner {
             image: job.script.image,
             event,
             limits: job.app.limits,
+            egress: job.egress.clone(),
             deadline,
         };
         self.executor.execute(invocation, Arc::clone(&job.app.host)).await

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use picloud_core::{
-    AccessSettings, AppId, AppName, DomainName, ImageKey, LimitsPatch, MethodSet, RateLimit, RouteAccess,
-    RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName, Uses,
+    AccessSettings, AppId, AppName, DomainName, EgressRules, ImageKey, LimitsPatch, MethodSet, RateLimit,
+    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
@@ -28,6 +28,8 @@ pub struct AppDirectory {
     pub limits: LimitsPatch,
     /// Who may call its endpoints.
     pub access: AccessSettings,
+    /// What its scripts may call over HTTP.
+    pub egress: EgressRules,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// Its own hosts.
@@ -129,6 +131,7 @@ async fn load_apps(
         r#"SELECT id, name, created_at,
             EXISTS (SELECT FROM file_usage u WHERE u.app_id = a.id AND u.files > 0) AS "has_files!",
             (SELECT x.settings FROM app_access x WHERE x.app_id = a.id) AS "access?: Json<AccessSettings>",
+            (SELECT e.rules FROM app_egress e WHERE e.app_id = a.id) AS "egress?: Json<EgressRules>",
             ARRAY(SELECT l.name FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_names!",
             ARRAY(SELECT l.value FROM app_limits l WHERE l.app_id = a.id ORDER BY l.name) AS "limit_values!"
         FROM apps a WHERE $1::uuid IS NULL OR id = $1"#,
@@ -141,6 +144,7 @@ async fn load_apps(
             name: parse(&row.name)?,
             limits: limits(row.limit_names.into_iter().zip(row.limit_values)),
             access: row.access.map_or_else(AccessSettings::default, |Json(settings)| settings),
+            egress: row.egress.map_or_else(EgressRules::default, |Json(rules)| rules),
             created_at: row.created_at,
             domains: Vec::new(),
             routes: Vec::new(),

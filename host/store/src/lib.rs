@@ -15,6 +15,7 @@ mod changes;
 mod config;
 mod directory;
 mod domains;
+mod egress;
 mod error;
 mod files;
 mod grants;

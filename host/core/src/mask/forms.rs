@@ -13,7 +13,7 @@ const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 /// `encodeURIComponent`, those of HTML forms.
 const UNRESERVED: [&[u8]; 3] = [b"-_.~", b"-_.!~*'()", b"*-._"];
 
-/// Every form of a value: itself, base64, hexadecimal, percent-encoding, and the escapes of JSON and of debug output.
+/// Every form of a value: itself, in lower case, base64, hexadecimal, percent-encoding, and the escapes of JSON and of debug output.
 pub(super) fn of(value: &str) -> Vec<Zeroizing<Vec<u8>>> {
     let mut forms: Vec<Zeroizing<Vec<u8>>> = Vec::new();
     let mut add = |text: String| {
@@ -23,6 +23,8 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<Vec<u8>>> {
         }
     };
     add(value.to_owned());
+    // Host names and header names are written so.
+    add(value.to_ascii_lowercase());
     for engine in [STANDARD, URL_SAFE] {
         let padded = engine.encode(value);
         add(padded.trim_end_matches('=').to_owned());

@@ -87,6 +87,7 @@ fn uses(reported: Vec<builder::Used>) -> Uses {
             builder::UseKind::Secrets => UseKind::Secrets,
             builder::UseKind::Env => UseKind::Env,
             builder::UseKind::Scripts => UseKind::Scripts,
+            builder::UseKind::Hosts => UseKind::Hosts,
         };
         for name in names {
             uses.add(kind, name);

@@ -3,6 +3,7 @@
 
 mod apps;
 mod files;
+mod http;
 mod images;
 mod kv;
 mod logging;
@@ -59,6 +60,7 @@ fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
 /// A linker with every import but the image.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
+    runtime::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::files::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::logging::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

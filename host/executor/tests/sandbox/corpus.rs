@@ -12,7 +12,7 @@ use crate::support::{TestApp, script_name};
 
 #[expect(unreachable_pub, reason = "the file is a module of the guest's tests as well")]
 #[path = "../../../../guest/tests/support/case.rs"]
-mod case;
+pub(crate) mod case;
 
 use case::{Actual, ActualResult, Case, CaseEvent};
 

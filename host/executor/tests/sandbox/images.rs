@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use picloud_core::{
-    Answer, AppId, BODY_HANDLER, BuildError, Event, Execute, ExecutionId, ImageKey, Invocation, Limits,
-    ScriptSources, answers_requests,
+    Answer, AppId, BODY_HANDLER, BuildError, EgressLog, Event, Execute, ExecutionId, ImageKey, Invocation,
+    Limits, ScriptSources, answers_requests,
 };
 use picloud_executor::{Executor, ExecutorConfig, PoolMode};
 
@@ -24,6 +24,7 @@ fn invoke(executor: &Executor, app: &Arc<TestApp>, image: ImageKey) -> Result<An
         image,
         event: Event::Invoke("null".into()),
         limits: Limits::default(),
+        egress: EgressLog::default(),
         deadline: std::time::Instant::now() + std::time::Duration::from_secs(10),
     };
     runtime().block_on(executor.execute(invocation, app.clone())).outcome
@@ -140,6 +141,7 @@ fn every_pool_mode_gives_the_same_answer_for_the_same_fuel() {
             image: built.image,
             event: Event::Invoke("null".into()),
             limits: Limits::default(),
+            egress: EgressLog::default(),
             deadline: std::time::Instant::now() + std::time::Duration::from_secs(10),
         };
         let completion = runtime().block_on(executor.execute(invocation, app.clone()));

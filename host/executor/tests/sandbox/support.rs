@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    future::ready,
+    future::{pending, ready},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
@@ -10,14 +10,16 @@ use std::{
 
 use bytes::Bytes;
 use picloud_core::{
-    Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, ErrorCode, Event,
-    Execute, ExecutionId, FileGeneration, FileList, FileListQuery, FileListed, FilePath, FileVersion,
-    FileWrite, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId, KvListQuery, KvListed,
-    KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources, SecretName, SecretValue,
-    StoredFile, VariableName,
+    Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, EgressAnswer, EgressCall,
+    EgressLog, ErrorCode, Event, Execute, ExecutionId, FileGeneration, FileList, FileListQuery, FileListed,
+    FilePath, FileVersion, FileWrite, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
+    KvListQuery, KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
+    SecretName, SecretValue, StoredFile, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use tokio::runtime::Runtime;
+
+use crate::corpus::case::serve;
 
 /// Settings with a cache that lasts between test runs, so that the guest is compiled once.
 pub(crate) fn config() -> ExecutorConfig {
@@ -95,6 +97,7 @@ impl TestApp {
             image,
             event,
             limits,
+            egress: EgressLog::default(),
             deadline: Instant::now() + Duration::from_millis(limits.wall_ms),
         };
         executor().execute(invocation, self.clone()).await
@@ -230,6 +233,26 @@ impl HostCalls for TestApp {
 
     fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>> {
         Box::pin(ready(Ok((name.as_str() == "REGION").then(|| "eu".into()))))
+    }
+
+    /// The services of the script cases, and one that never answers.
+    fn http<'a>(
+        &'a self,
+        call: EgressCall,
+        _: &'a EgressLog,
+    ) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
+        if call.url.contains("silent.test") {
+            return Box::pin(pending());
+        }
+        let served = serve(call.method.as_str(), &call.url, &call.headers, &call.body);
+        let answer = served.map(|(status, headers, body)| EgressAnswer {
+            status,
+            headers,
+            body: body.into(),
+            url: call.url,
+        });
+        let code = |code: &str| code.parse().expect("a code");
+        Box::pin(ready(answer.map_err(|(refused, message)| HostError::new(code(refused), message))))
     }
 }
 

@@ -10,7 +10,8 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{
-    AccessPatch, App, AppId, AppName, Capability, ErrorCode, FilePath, LimitsPatch, ScriptName, VariableName,
+    AccessPatch, App, AppId, AppName, Capability, EgressRules, ErrorCode, FilePath, LimitsPatch, ScriptName,
+    VariableName,
 };
 use picloud_store::{
     AppRow, BundleFile, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle,
@@ -26,10 +27,11 @@ use unique::UniqueNames;
 use crate::{
     access::{Caller, TargetApp},
     api::{
+        egress::Egress,
         endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::{RouteRequest, RouteView},
-        scripts::{ScriptUrls, ScriptView, SetSecrets, UsedView, UsesView, newly, not_found},
+        scripts::{Available, ScriptUrls, ScriptView, UsedView, UsesView, newly, not_found},
     },
     context::{Context, app_not_found},
     deploy::{self, BuildRefusal, Built, CompileError, Import},
@@ -66,6 +68,9 @@ pub(crate) struct Bundle {
     /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
     #[schema(value_type = Option<EndpointAccessChange>)]
     access: Option<Object<AccessPatch>>,
+    /// What scripts may call over HTTP, which needs the scope `app:admin` as well. It replaces the whole list.
+    #[schema(value_type = Option<Egress>)]
+    egress: Option<Object<EgressRules>>,
     /// Variables to set, which needs the scope `app:admin` as well. Those that are not named stay.
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     #[serde(default, deserialize_with = "variables")]
@@ -175,7 +180,7 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
-    if bundle.access.is_some() || bundle.env.is_some() {
+    if bundle.access.is_some() || bundle.egress.is_some() || bundle.env.is_some() {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
     let routes = bundle.routes.map(|routes| {
@@ -187,6 +192,7 @@ pub(crate) async fn deploy_bundle(
         limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
         access: bundle.access.map(|Object(access)| access),
+        egress: bundle.egress.map(|Object(egress)| egress),
         variables: bundle.env,
         files: bundle.files.map(files::checked).transpose()?,
     };
@@ -231,6 +237,7 @@ struct Contents {
     limits: Option<LimitsPatch>,
     others: OtherScripts,
     access: Option<AccessPatch>,
+    egress: Option<EgressRules>,
     variables: Option<BTreeMap<VariableName, Arc<str>>>,
     files: Option<BTreeMap<FilePath, BundleFile>>,
 }
@@ -285,10 +292,11 @@ async fn deploy_to(
         others: contents.others,
         admin: caller.first_member(),
         access: contents.access.as_ref(),
+        egress: contents.egress.as_ref(),
         variables: contents.variables.as_ref(),
         files: files.as_ref(),
     };
-    let has_settings = contents.limits.is_some() || contents.access.is_some();
+    let has_settings = contents.limits.is_some() || contents.access.is_some() || contents.egress.is_some();
     let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
     let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
@@ -440,7 +448,7 @@ async fn bundled(
 ) -> Result<Vec<BundledScript>, ApiError> {
     let urls = ScriptUrls::load(context, app).await?;
     let names: Vec<ScriptName> = put.iter().map(|put| put.script().name.clone()).collect();
-    let set_secrets = SetSecrets::load(context, app).await?;
+    let available = Available::load(context, app).await?;
     let mut importers = context.store.outdated_importers(app.id, &names).await.map_err(from_store)?;
     let mut scripts: Vec<_> = put
         .iter()
@@ -449,7 +457,7 @@ async fn bundled(
             newly_uses: newly(put),
             warnings: {
                 let mut warnings = warnings.remove(&put.script().name).unwrap_or_default();
-                warnings.extend(set_secrets.warnings(put));
+                warnings.extend(available.warnings(put));
                 warnings
             },
             created: matches!(put, PutVersion::Created(_)),

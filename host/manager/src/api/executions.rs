@@ -1,7 +1,9 @@
 //! The history of an app's invocations.
 
 use axum::{Json, extract::State};
-use picloud_core::{App, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName};
+use picloud_core::{
+    App, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
+};
 use picloud_store::{Execution, ExecutionFilter, OutcomeFilter, PageSize};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
@@ -81,6 +83,39 @@ pub(crate) struct ExecutionDetail {
     execution: ExecutionView,
     /// What it logged, in order.
     logs: Vec<LogView>,
+    /// What it called over HTTP, in the order in which the calls ended. A redirect that was followed is a call of its
+    /// own.
+    #[schema(value_type = Vec<EgressView>)]
+    egress: Vec<EgressRecord>,
+}
+
+/// A request to another service. Neither its query nor headers or bodies are kept.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema of the domain's own type")]
+pub(crate) struct EgressView {
+    /// The method.
+    method: String,
+    /// `https` or `http`; null where the URL could not be read, which leaves `host` and `path` empty.
+    #[schema(required = true)]
+    scheme: Option<String>,
+    /// The host, secrets masked.
+    host: String,
+    /// The port.
+    port: u16,
+    /// The path, secrets masked, cut at 256 bytes.
+    path: String,
+    /// The status of the answer, where there was one.
+    #[schema(required = true)]
+    status: Option<u16>,
+    /// The code of the error, where there is no answer that could be used.
+    #[schema(required = true)]
+    error: Option<String>,
+    /// Bytes of the body that was to be sent.
+    bytes_sent: u64,
+    /// Bytes of the body that came.
+    bytes_received: u64,
+    /// How long it took, in milliseconds.
+    duration_ms: u64,
 }
 
 impl From<Fault> for ExecutionError {
@@ -203,5 +238,6 @@ pub(crate) async fn get_execution(
     };
     let logs = context.store.execution_logs(app.id, id).await.map_err(from_store)?;
     let logs = logs.into_iter().map(LogView::from).collect();
-    Ok(Json(ExecutionDetail { execution: execution.into(), logs }))
+    let egress = context.store.execution_egress(app.id, id).await.map_err(from_store)?;
+    Ok(Json(ExecutionDetail { execution: execution.into(), logs, egress }))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use picloud_core::{
-    App, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, LogLevel, LogLine, Logs, Outcome,
-    RequestId, ScriptName, SourcePosition, Usage,
+    App, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, LogLevel, LogLine, Logs,
+    Outcome, RequestId, ScriptName, SourcePosition, Usage,
 };
 use picloud_store::HistoryBatch;
 use serde_json::{Value, json};
@@ -34,6 +34,29 @@ async fn run(server: &Server, app: &App, script: &str, outcome: Outcome, lines: 
         outcome,
         usage: Usage { fuel: 100, duration: Duration::from_micros(500), ..Usage::default() },
         logs: Logs { lines: lines.iter().map(line).collect(), truncated: false },
+        egress: Vec::new(),
+    });
+    server.store.store_history(&batch).await.unwrap();
+    id
+}
+
+/// An execution that has called other services.
+pub(crate) async fn called(server: &Server, app: &App, egress: Vec<EgressRecord>) -> ExecutionId {
+    let id = ExecutionId::generate();
+    let mut batch = HistoryBatch::default();
+    batch.keep(ExecutionRecord {
+        id,
+        request_id: RequestId::generate(),
+        app: app.id,
+        script: ScriptName::new("s").unwrap(),
+        version: 1,
+        kind: EventKind::Http,
+        started_at: OffsetDateTime::now_utc(),
+        status: Some(200),
+        outcome: Outcome::Succeeded,
+        usage: Usage::default(),
+        logs: Logs::default(),
+        egress,
     });
     server.store.store_history(&batch).await.unwrap();
     id

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod data;
 mod domains;
+mod egress;
 mod files;
 mod grants;
 mod health;

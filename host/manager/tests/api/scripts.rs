@@ -279,11 +279,11 @@ async fn of_bundles_that_make_the_same_app_one_makes_it_and_all_are_deployed() {
 
 #[tokio::test]
 async fn a_large_bundle_is_read_only_from_who_may_raise_the_limit() {
-    let vars = |name: &str| (name == "PICLOUD_SANDBOX_MAX_SOURCE_BYTES").then(|| (8 << 20).to_string());
+    let vars = |name: &str| (name == "PICLOUD_SANDBOX_MAX_SOURCE_BYTES").then(|| (16 << 20).to_string());
     let server = Server::start_under(SandboxCeiling::from_vars(vars).unwrap()).await;
     let app = server.app("demo").await;
     let put = |bundle: &Value| server.call("PUT", "/api/v1/apps/demo/bundle").json(bundle);
-    let large = json!({ "scripts": { "a": " ".repeat(8 << 20) + "1" } });
+    let large = json!({ "scripts": { "a": " ".repeat(25 << 20) + "1" } });
     put(&large).send().await.problem("too_large");
     let writer = server.token(&[Scope::ScriptWrite], Some(&app)).await;
     put(&large).token(&writer).send().await.problem("body_too_large");

@@ -145,7 +145,7 @@ impl AppEntry {
             name: app.name,
             domains: app.domains,
             limits: ceiling.clamp(&app.limits),
-            host: Arc::new(AppHost::new(app.id, sources.clone(), Arc::clone(&scripts))),
+            host: Arc::new(AppHost::new(app.id, sources.clone(), Arc::clone(&scripts), app.egress)),
             scripts,
             state,
             gate: AppGate::of(app.access),

@@ -232,7 +232,8 @@ impl Ingress {
             Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
-        let ran = self.runner.run(Job { app, script, execution }, event, accept).await;
+        let ran =
+            self.runner.run(Job { app, script, execution, egress: begun.egress() }, event, accept).await;
         let (mut answered, outcome) = match ran.outcome {
             Ok(response) => (Ok(full(response)), Outcome::Succeeded),
             Err(fault) => (Err(told(&fault, &ran.usage, app, entered.may_read_logs)), Outcome::Failed(fault)),

@@ -11,6 +11,7 @@ mod addressing;
 mod client;
 mod cors;
 mod data;
+mod egress;
 mod files;
 mod http2;
 mod load;

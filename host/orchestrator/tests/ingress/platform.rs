@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use picloud_core::{
-    AccessPatch, AppId, AppName, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _, PrincipalName,
-    RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId, UseKind, Uses,
+    AccessPatch, AppId, AppName, Execute, ImageKey, LimitField, LimitsPatch, MethodSet, Node as _,
+    PrincipalName, RouteId, RoutePattern, Scope, ScriptName, ScriptSources, TokenId, UseKind, Uses,
 };
 use picloud_edge::Served;
+use picloud_egress::{AddressPolicy, Egress, EgressConfig, ExtraRoots, SystemResolver};
 use picloud_files::FileCache;
 use picloud_orchestrator::{Addressing, Orchestrator, OrchestratorConfig, SandboxMode};
 use picloud_store::{
@@ -57,8 +58,13 @@ impl Platform {
         let folder = tempfile::tempdir().unwrap();
         let vault = Arc::new(Vault::open(&folder.path().join("keys"), &[]).unwrap());
         let cache = Arc::new(FileCache::open(&folder.path().join("files"), 64 << 20).unwrap());
-        let executor = Arc::clone(&scripts) as _;
-        let node = Orchestrator::start(config, store.clone(), executor, Arc::clone(&vault), cache);
+        // The servers of the tests are on this machine.
+        let addresses = AddressPolicy { opened: vec!["127.0.0.1".parse().unwrap()], listeners: Vec::new() };
+        let egress =
+            EgressConfig { addresses, roots: ExtraRoots::default(), resolver: Arc::new(SystemResolver) };
+        let egress = Arc::new(Egress::new(egress).unwrap());
+        let executor: Arc<dyn Execute> = Arc::clone(&scripts) as _;
+        let node = Orchestrator::start(config, store.clone(), executor, Arc::clone(&vault), cache, egress);
         let node = node.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -9,15 +9,16 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, ErrorCode, Event, Execute, Fault,
-    FilePath, FileWrite, HostCalls, HostError, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession,
-    KvWrite, Libraries, LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName, Usage, VariableName,
+    Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, EgressCall, EgressRedirects,
+    ErrorCode, Event, Execute, Fault, FilePath, FileWrite, HostCalls, HostError, HttpRequest, HttpResponse,
+    Invocation, KvId, KvKey, KvSession, KvWrite, Libraries, LogLevel, LogLine, Logs, Method, ScriptName,
+    SecretMask, SecretName, SecretValue, Usage, VariableName,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 /// Every script there is.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "echo",
     "respond",
     "hello",
@@ -31,6 +32,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "variable",
     "upload",
     "append",
+    "call",
 ];
 
 /// Runs scripts by their names.
@@ -144,6 +146,25 @@ impl Scripts {
                 let name = VariableName::new(request.query.as_str()).unwrap();
                 let value = host.variable(&name).await.map_err(fault)?;
                 Ok(text(value.as_deref().unwrap_or("none")))
+            }
+            // Calls what the body names, with a mask of what comes after `&` in it.
+            "call" => {
+                let body = String::from_utf8(request.body.to_vec()).unwrap();
+                let (url, secret) = body.split_once('&').unwrap_or((&body, "nothing to mask"));
+                let name = SecretName::new("masked").unwrap();
+                let secret = SecretValue::new(secret.as_bytes().to_vec()).unwrap();
+                let call = EgressCall {
+                    method: Method::Get,
+                    url: url.to_owned(),
+                    headers: Vec::new(),
+                    body: Vec::new().into(),
+                    redirects: EgressRedirects::Follow(5),
+                    response_bytes: 1000,
+                    deadline: invocation.deadline + Duration::from_secs(10),
+                    mask: SecretMask::new([(&name, &secret)]),
+                };
+                let answer = host.http(call, &invocation.egress).await.map_err(fault)?;
+                Ok(text(&format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))))
             }
             "fail" => Err(Fault::new(ErrorCode::ScriptError, "the secret is 42")),
             _ => Ok(text("hello")),

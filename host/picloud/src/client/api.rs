@@ -132,6 +132,33 @@ impl Api {
         content.map_err(|error| self.foreign(error.to_string()))
     }
 
+    /// `GET` of a JSON document with its `etag`.
+    pub(super) fn get_tagged(&self, path: &str) -> Result<(String, String), ClientError> {
+        let mut response = self.send(Method::GET, path, Payload::None, Some(CALL_LIMIT))?;
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let text = text.map_err(|error| self.foreign(error.to_string()))?;
+        if !response.status().is_success() {
+            return Err(self.refused(path, &response, &text));
+        }
+        let tag = tag.ok_or_else(|| self.foreign("an answer without an etag".into()))?;
+        Ok((text, tag))
+    }
+
+    /// `PUT` of what was made of the document with this `etag`: refused where it has been changed since.
+    pub(super) fn put_tagged(
+        &self,
+        path: &str,
+        document: &serde_json::Value,
+        tag: &str,
+    ) -> Result<String, ClientError> {
+        let payload = Payload::Json(document);
+        let mut response = self.send_if(Method::PUT, path, payload, Some(CALL_LIMIT), Some(tag))?;
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let text = text.map_err(|error| self.foreign(error.to_string()))?;
+        if response.status().is_success() { Ok(text) } else { Err(self.refused(path, &response, &text)) }
+    }
+
     /// Signs in, so that the calls that follow are made in that session.
     pub(super) fn sign_in(&mut self, name: &str, password: &str) -> Result<(), ClientError> {
         let path = "/api/v1/session";
@@ -178,9 +205,23 @@ impl Api {
         payload: Payload<'_>,
         limit: Option<Duration>,
     ) -> Result<Response<Body>, ClientError> {
+        self.send_if(method, path, payload, limit, None)
+    }
+
+    fn send_if(
+        &self,
+        method: Method,
+        path: &str,
+        payload: Payload<'_>,
+        limit: Option<Duration>,
+        if_match: Option<&str>,
+    ) -> Result<Response<Body>, ClientError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
         }
         if let Some(cookie) = &self.cookie {
             // A session counts only for a page of the server's own.

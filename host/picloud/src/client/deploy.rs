@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, FilePath, LimitsPatch, ScriptName, VariableName};
+use picloud_core::{AccessPatch, AppName, EgressRules, FilePath, LimitsPatch, ScriptName, VariableName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -103,6 +103,8 @@ struct Bundle {
     limits: Option<LimitsPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessPatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    egress: Option<EgressRules>,
     /// Variables; none are sent where there are none, since to set them needs another scope.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<VariableName, String>,
@@ -204,8 +206,15 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     };
     let app = app(args, app_folder.manifest.name)?;
     let scripts = BTreeMap::from([(name, source)]);
-    let bundle =
-        Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new(), files: None };
+    let bundle = Bundle {
+        scripts,
+        routes: None,
+        limits: None,
+        access: None,
+        egress: None,
+        env: BTreeMap::new(),
+        files: None,
+    };
     Ok(Deployment { app, bundle, files: None, extent: Extent::Part })
 }
 
@@ -227,10 +236,11 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let routes = is_whole.then(|| project.routes()).transpose()?;
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
+    let egress = project.manifest.egress.filter(|_| is_whole);
     let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access, env, files: None },
+        bundle: Bundle { scripts: project.scripts, routes, limits, access, egress, env, files: None },
         // A folder without a manifest and without static files says nothing of those of the app.
         files: Some(project.files).filter(|files| is_whole || !files.is_empty()),
         extent: if is_whole { Extent::Whole } else { Extent::Part },

@@ -1,6 +1,7 @@
 //! `picloud executions`: the history of invocations.
 
 use clap::Args;
+use picloud_core::{EgressRecord, ErrorCode};
 use serde::Deserialize;
 
 use super::{
@@ -58,6 +59,8 @@ struct Execution {
     logs_truncated: bool,
     #[serde(default)]
     logs: Vec<LogLine>,
+    #[serde(default)]
+    egress: Vec<EgressRecord>,
 }
 
 /// The widest error message that the table shows, in characters; the invocation's own view has all of it.
@@ -122,6 +125,9 @@ fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
             terminal::line(excerpt)?;
         }
     }
+    for call in &run.egress {
+        terminal::line(format_args!("called      {}", printable(&told(call))))?;
+    }
     for line in &run.logs {
         terminal::line(format_args!("{} {}", level(&line.level), printable(&line.message)))?;
     }
@@ -129,4 +135,52 @@ fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
         terminal::note("the log is cut here: its budget (the limit log_bytes) was used up");
     }
     Ok(())
+}
+
+/// A call in one line: `GET https://api.example.com/users 200, 2 KiB in 81 ms`.
+fn told(call: &EgressRecord) -> String {
+    let place = match call.scheme {
+        None => "a URL that cannot be read".to_owned(),
+        Some(scheme) => {
+            let port =
+                if call.port == scheme.default_port() { String::new() } else { format!(":{}", call.port) };
+            let host = if call.host.contains(':') { format!("[{}]", call.host) } else { call.host.clone() };
+            format!("{scheme}://{host}{port}{}", call.path)
+        }
+    };
+    let status = call.status.map(|status| status.to_string());
+    let outcome: Vec<&str> = status.as_deref().into_iter().chain(call.error.map(ErrorCode::as_str)).collect();
+    let sent =
+        if call.bytes_sent > 0 { format!("{} sent, ", show_bytes(call.bytes_sent)) } else { String::new() };
+    let received = show_bytes(call.bytes_received);
+    let time = show_millis(call.duration_ms as f64);
+    format!("{} {place} {}, {sent}{received} received in {time}", call.method, outcome.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use picloud_core::EgressScheme;
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_in_a_line() {
+        let call = EgressRecord {
+            method: "POST".into(),
+            scheme: Some(EgressScheme::Http),
+            host: "::1".into(),
+            port: 8080,
+            path: "/x".into(),
+            status: Some(200),
+            error: Some(ErrorCode::ResponseTooLarge),
+            bytes_sent: 2048,
+            bytes_received: 1024,
+            duration_ms: 12,
+        };
+        let line = told(&call);
+        assert!(line.starts_with("POST http://[::1]:8080/x 200 response_too_large, "), "{line}");
+        let unread =
+            EgressRecord { method: "GET".into(), error: Some(ErrorCode::Invalid), ..EgressRecord::empty() };
+        assert!(told(&unread).starts_with("GET a URL that cannot be read invalid, "), "{}", told(&unread));
+    }
 }

@@ -10,6 +10,7 @@ mod apps;
 mod audit;
 mod deploy;
 mod domains;
+mod egress;
 mod error;
 mod excerpt;
 mod executions;
@@ -142,6 +143,9 @@ pub(crate) enum ClientCommand {
     /// Show and set what an app's scripts may use before they are deployed
     #[command(subcommand)]
     Grant(grants::GrantCommand),
+    /// List, allow and deny what an app's scripts may call over HTTP
+    #[command(subcommand)]
+    Egress(egress::EgressCommand),
     /// List, add and remove the host names of an app
     #[command(subcommand)]
     Domain(domains::DomainCommand),
@@ -190,6 +194,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Route(command) => routes::run(command),
         ClientCommand::Access(command) => access::run(*command),
         ClientCommand::Grant(command) => grants::run(command),
+        ClientCommand::Egress(command) => egress::run(command),
         ClientCommand::Domain(command) => domains::run(command),
         ClientCommand::Principal(command) => principals::run(command),
         ClientCommand::Member(command) => members::run(command),

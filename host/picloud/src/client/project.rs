@@ -8,14 +8,14 @@ use std::{
 };
 
 use picloud_core::{
-    AccessPatch, AppName, Change, FileFolder, FilePath, LimitsPatch, Method, RateLimit, RouteAccess,
-    RoutePattern, STATIC_FOLDER, ScriptName, VariableName, wording::reworded,
+    AccessPatch, AppName, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method, RateLimit,
+    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptName, VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    access,
+    access, egress,
     error::ClientError,
     files::{Links, file_error, read_text},
     limits,
@@ -49,6 +49,9 @@ pub(super) struct Manifest {
     /// Who may call its endpoints; what is left out stays as it is.
     #[serde(default, deserialize_with = "access::of_manifest")]
     pub(super) access: Option<AccessPatch>,
+    /// What its scripts may call over HTTP: the whole list. Left out, it stays as it is.
+    #[serde(default, deserialize_with = "egress::of_manifest")]
+    pub(super) egress: Option<EgressRules>,
     /// Its plain variables; those that are left out stay as they are.
     #[serde(default)]
     pub(super) env: BTreeMap<VariableName, String>,

@@ -32,6 +32,7 @@ fn words(kind: &str) -> (String, String) {
         "secrets" => ("reads", "the secret", "secrets"),
         "env" => ("reads", "the variable", "variables"),
         "scripts" => ("calls", "the script", "scripts"),
+        "hosts" => ("calls over HTTP", "the host", "hosts"),
         other => ("uses", other, other),
     };
     (format!("{verb} {one}"), format!("{verb} {many} by names that it makes itself"))

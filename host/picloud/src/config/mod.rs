@@ -19,6 +19,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use picloud_core::{DomainName, SandboxCeiling};
+use picloud_egress::OpenNetwork;
 use picloud_executor::{Compiler, ExecutorConfig};
 use picloud_vault::SECRET_KEYS_FILE;
 
@@ -128,6 +129,20 @@ pub(crate) struct SandboxArgs {
     pub(crate) ceiling: CeilingArgs,
 }
 
+/// What scripts may reach.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Calls of scripts")]
+pub(crate) struct EgressArgs {
+    /// Private or local networks that scripts may call, if their app's list has the host: addresses or networks, with a
+    /// port or without one (192.168.1.0/24, 192.168.1.20:8080), separated by commas [default: none]
+    #[arg(long, env = "PICLOUD_EGRESS_PRIVATE", value_name = "NETWORKS", value_parser = values::open_networks)]
+    pub(crate) egress_private: Option<OpenNetworks>,
+
+    /// File of certificates (PEM) of authorities to trust for scripts' calls, beside the public ones
+    #[arg(long, env = "PICLOUD_EGRESS_CA_FILE", value_name = "FILE")]
+    pub(crate) egress_ca_file: Option<PathBuf>,
+}
+
 /// Every setting of `picloud serve`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -182,6 +197,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArgs,
 
+    #[command(flatten)]
+    pub(crate) egress: EgressArgs,
+
     /// Threads that serve requests and run scripts [default: one a core]
     #[arg(long, env = "PICLOUD_WORKER_THREADS", value_name = "COUNT", value_parser = values::whole(1, 256), help_heading = "Sandbox")]
     pub(crate) worker_threads: Option<u64>,
@@ -211,6 +229,9 @@ pub(crate) type HostNames = values::List<DomainNameOrIp>;
 
 /// A list of networks: one value for clap.
 pub(crate) type Networks = values::List<IpNet>;
+
+/// A list of opened networks: one value for clap.
+pub(crate) type OpenNetworks = values::List<OpenNetwork>;
 
 /// What a `Host` header may name.
 #[derive(Clone, Debug, PartialEq, Eq)]

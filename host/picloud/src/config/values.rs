@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use picloud_core::DomainName;
 
-use super::{DomainNameOrIp, HostNames, Networks};
+use super::{DomainNameOrIp, HostNames, Networks, OpenNetworks};
 use crate::units;
 
 /// A list as one value.
@@ -63,6 +63,11 @@ pub(super) fn networks(text: &str) -> Result<Networks, String> {
             )
         })
     })
+}
+
+/// Networks to open for scripts, separated by commas.
+pub(super) fn open_networks(text: &str) -> Result<OpenNetworks, String> {
+    list(text, str::parse)
 }
 
 /// A `postgres://` address.

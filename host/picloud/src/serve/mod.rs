@@ -4,6 +4,7 @@
 //! flush, connections, PostgreSQL, data folder.
 
 mod database;
+mod egress;
 mod logging;
 mod node;
 mod secrets;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, HeldDataDir},
-    secrets,
+    egress, secrets,
     signals::StopSignals,
 };
 use crate::{
@@ -74,6 +74,8 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
+    let ports = [listeners.admin_addr.port(), listeners.app_addr.port()];
+    let egress = egress::open(&args.egress, ports)?;
     let vault = secrets::open(&args.secret_keys, data_dir, &database.store).await?;
     if stop.is_cancelled() {
         return Ok(());
@@ -91,8 +93,8 @@ async fn serve(
         cannot_start(format_args!("cannot open the cache of files {}: {error}", cache.display()))
     })?;
     let (store, vault_of_node) = (database.store.clone(), Arc::clone(&vault));
-    let orchestrator =
-        Orchestrator::start(config, store, Arc::clone(&executor), vault_of_node, Arc::new(cache));
+    let (for_orchestrator, cache) = (Arc::clone(&executor), Arc::new(cache));
+    let orchestrator = Orchestrator::start(config, store, for_orchestrator, vault_of_node, cache, egress);
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
     let config = manager_config(args, &listeners, confinement);
     let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);

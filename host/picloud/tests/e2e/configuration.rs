@@ -23,6 +23,8 @@ fn a_wrong_value_is_refused_with_its_variable_and_what_is_allowed() {
         ("PICLOUD_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
         ("PICLOUD_NAME_SERVER", "1.1.1.1", "IP:PORT"),
         ("PICLOUD_CONFINEMENT", "on", "auto, required, off"),
+        ("PICLOUD_EGRESS_PRIVATE", "192.168.1.1/24", "write 192.168.1.0/24 for"),
+        ("PICLOUD_EGRESS_PRIVATE", "lamp.local", "192.168.1.0/24:8080"),
         ("PICLOUD_CONCURRENCY", "0", "1 to 1024"),
         ("PICLOUD_CONCURRENCY", "x", "1 to 1024"),
         ("PICLOUD_WORKER_THREADS", "-1", "1 to 256"),

@@ -8,6 +8,7 @@ mod client;
 mod configuration;
 mod confinement;
 mod deploy;
+mod egress;
 mod endpoint_access;
 mod examples;
 mod files;

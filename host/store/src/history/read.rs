@@ -1,7 +1,8 @@
 //! Reading the executions.
 
 use picloud_core::{
-    AppId, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName, SourcePosition, Usage,
+    AppId, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
+    SourcePosition, Usage,
 };
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -134,6 +135,22 @@ impl Store {
             id.as_uuid(),
         );
         row.fetch_optional(&self.pool).await?.map(Execution::try_from).transpose()
+    }
+
+    /// What an execution called over HTTP, in the order in which it ended.
+    pub async fn execution_egress(
+        &self,
+        app: AppId,
+        id: ExecutionId,
+    ) -> Result<Vec<EgressRecord>, StoreError> {
+        let egress = sqlx::query_scalar!(
+            r#"SELECT egress AS "egress!: Json<Vec<EgressRecord>>" FROM executions
+            WHERE id = $2 AND app_id = $1 AND egress IS NOT NULL"#,
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        let egress = egress.fetch_optional(&self.pool).await?;
+        Ok(egress.map(|Json(egress)| egress).unwrap_or_default())
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     collections::{BTreeSet, HashSet},
 };
 
-use picloud_core::{AppId, ErrorCode, ExecutionRecord, LogLevel, Outcome, ScriptName, SourcePosition, Usage};
+use picloud_core::{
+    AppId, EgressRecord, ErrorCode, ExecutionRecord, LogLevel, Outcome, ScriptName, SourcePosition, Usage,
+};
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -112,12 +114,14 @@ async fn insert_executions(
         faults.iter().map(|fault| Some(printable(&fault.as_ref()?.message, MAX_MESSAGE_BYTES))).collect();
     let positions: Vec<_> =
         faults.iter().map(|fault| Some(Json(storable(fault.as_ref()?.position.as_ref()?)))).collect();
+    let egress: Vec<_> = records.iter().map(|record| requests(record).map(Json)).collect();
     let inserted = sqlx::query!(
         "INSERT INTO executions (id, app_id, script, version, request_id, kind, started_at, error_code,
-            error_message, error_position, status, fuel, duration_us, host_calls, memory_bytes, logs_truncated)
+            error_message, error_position, status, fuel, duration_us, host_calls, memory_bytes, logs_truncated,
+            egress)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::uuid[], $6::text[],
             $7::timestamptz[], $8::text[], $9::text[], $10::jsonb[], $11::smallint[], $12::bigint[],
-            $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[])
+            $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::jsonb[])
         ON CONFLICT (id) DO NOTHING",
         &column(records, |record| record.id.as_uuid()),
         &column(records, |record| record.app.as_uuid()),
@@ -135,9 +139,16 @@ async fn insert_executions(
         &column(records, |record| bigint(record.usage.host_calls)),
         &column(records, |record| bigint(record.usage.memory_bytes)),
         &column(records, |record| record.logs.truncated),
+        &egress as _,
     );
     inserted.execute(connection).await?;
     Ok(())
+}
+
+/// What an invocation called over HTTP, if anything. Hosts and paths are of a URL, which has no character that
+/// PostgreSQL could not hold; what a mask has put there is of the names of secrets.
+fn requests(record: &ExecutionRecord) -> Option<&[EgressRecord]> {
+    (!record.egress.is_empty()).then_some(record.egress.as_slice())
 }
 
 /// A position whose texts PostgreSQL can hold.

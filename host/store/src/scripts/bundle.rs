@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AccessPatch, AppId, AppName, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId, VariableName,
+    AccessPatch, AppId, AppName, EgressRules, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId,
+    VariableName,
 };
 use sqlx::PgConnection;
 
@@ -16,6 +17,7 @@ use crate::{
     access::replace_access,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
+    egress::replace_egress,
     files::{BundleFiles, PutFiles, put_files},
     routes::replace_routes,
     text::parse,
@@ -51,6 +53,8 @@ pub struct Bundle<'a> {
     pub limits: LimitsPatch,
     /// Settings of who may call, to be replaced.
     pub access: Option<&'a AccessPatch>,
+    /// What scripts may call over HTTP; what is allowed now stays if this is `None`.
+    pub egress: Option<&'a EgressRules>,
     /// Variables to be set; the others stay.
     pub variables: Option<&'a BTreeMap<VariableName, Arc<str>>>,
     /// The first member of an app that is made with the bundle.
@@ -113,6 +117,9 @@ impl Store {
         replace_limits(&mut transaction, app, &bundle.limits).await?;
         if let Some(access) = bundle.access {
             replace_access(&mut transaction, app, access).await?;
+        }
+        if let Some(egress) = bundle.egress {
+            replace_egress(&mut transaction, app, egress).await?;
         }
         if let Some(variables) = bundle.variables {
             replace_variables(&mut transaction, app, variables).await?;

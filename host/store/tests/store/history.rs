@@ -40,6 +40,7 @@ pub(crate) fn record(app: AppId, id: ExecutionId) -> ExecutionRecord {
             lines: vec![line("one", Duration::ZERO), line("two", Duration::from_millis(1))],
             truncated: false,
         },
+        egress: Vec::new(),
     }
 }
 

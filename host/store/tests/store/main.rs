@@ -8,6 +8,7 @@ mod bundles;
 mod changes;
 mod commits;
 mod domains;
+mod egress;
 mod files;
 mod fixture;
 mod history;

@@ -29,7 +29,7 @@ use crate::{
     store_error::from_store,
 };
 
-pub(crate) use uses::{SetSecrets, UsedView, UsesView, newly, view as uses_view};
+pub(crate) use uses::{Available, UsedView, UsesView, newly, view as uses_view};
 use views::{PinnedImport, PutAnswer, RollbackAnswer, ScriptDetail, VersionView};
 pub(crate) use views::{ScriptUrls, ScriptView};
 
@@ -170,7 +170,7 @@ pub(crate) async fn put_script(
     let importers = context.store.outdated_importers(app.id, std::slice::from_ref(&name)).await;
     let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
     let url = ScriptUrls::load(&context, &app).await?.of(put.script());
-    warnings.extend(SetSecrets::load(&context, &app).await?.warnings(&put));
+    warnings.extend(Available::load(&context, &app).await?.warnings(&put));
     let newly_uses = newly(&put);
     let headers = [tag(put.script()).header(), location(&app, &name)];
     let script = ScriptView::of(put.script(), url);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picloud_core::{App, SecretName, UseKind, Used, Uses};
+use picloud_core::{App, EgressRule, EgressRules, SecretName, UseKind, Used, Uses};
 use picloud_store::PutVersion;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,7 +18,7 @@ pub(crate) struct UsedView {
     any: bool,
 }
 
-/// What a script uses, by kind: `kv`, `secrets`, `env`, `scripts`. More kinds may follow.
+/// What a script uses, by kind: `kv`, `secrets`, `env`, `scripts`, `hosts`. More kinds may follow.
 pub(crate) type UsesView = BTreeMap<UseKind, UsedView>;
 
 pub(crate) fn view(uses: &Uses) -> UsesView {
@@ -36,20 +36,34 @@ pub(crate) fn newly(put: &PutVersion) -> Option<UsesView> {
     }
 }
 
-/// The secrets of an app that a script could declare, for warnings of those that it declares and nobody has set.
-pub(crate) struct SetSecrets(BTreeSet<SecretName>);
+/// What an app has that its scripts can use, for warnings of what they use and is not there.
+pub(crate) struct Available {
+    secrets: BTreeSet<SecretName>,
+    egress: EgressRules,
+}
 
-impl SetSecrets {
+impl Available {
     pub(crate) async fn load(context: &Context, app: &App) -> Result<Self, ApiError> {
-        let rows = context.store.secrets(app.id).await.map_err(from_store)?;
-        Ok(Self(rows.into_iter().map(|row| row.name).collect()))
+        let secrets = context.store.secrets(app.id).await.map_err(from_store)?;
+        let egress = context.store.egress_rules(app.id).await.map_err(from_store)?;
+        Ok(Self { secrets: secrets.into_iter().map(|row| row.name).collect(), egress })
     }
 
     pub(crate) fn warnings(&self, put: &PutVersion) -> Vec<String> {
-        let declared = put.script().active.uses.as_ref().map(Uses::secrets).unwrap_or_default();
-        declared
-            .difference(&self.0)
-            .map(|name| format!("the secret \"{name}\" is not set yet; `picloud secret set {name}` sets it"))
-            .collect()
+        let Some(uses) = &put.script().active.uses else { return Vec::new() };
+        let declared = uses.secrets();
+        let secrets = declared
+            .difference(&self.secrets)
+            .map(|name| format!("the secret \"{name}\" is not set yet; `picloud secret set {name}` sets it"));
+        let hosts = uses.of(UseKind::Hosts).into_iter().flat_map(|used| &used.names);
+        let hosts = hosts.filter(|host| !self.allows(host)).map(|host| {
+            format!("the app may not call {host} yet; `picloud egress allow {host}` allows it over https")
+        });
+        secrets.chain(hosts).collect()
+    }
+
+    /// Whether any rule is for a host, as it stands in a source. What can be none is for the call itself to refuse.
+    fn allows(&self, used: &str) -> bool {
+        used.parse::<EgressRule>().map_or(true, |place| self.egress.knows(&place.host))
     }
 }

@@ -13,7 +13,8 @@ use picloud_core::{
     Uses,
 };
 
-/// Compiles everything but lines that start with `!`; `import NAME` lines import, `secret NAME` lines declare.
+/// Compiles everything but lines that start with `!`; `import NAME` lines import, `secret NAME` lines declare,
+/// `host NAME` lines call.
 pub(crate) struct ScriptedSandbox;
 
 impl Execute for ScriptedSandbox {
@@ -47,8 +48,13 @@ impl Execute for ScriptedSandbox {
             let warnings = if source.is_empty() { vec!["the script is empty".into()] } else { Vec::new() };
             let mut uses = Uses::default();
             let texts = sources.libraries.values().chain([&sources.source]);
-            for name in texts.flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("secret ")) {
-                uses.add(UseKind::Secrets, name.to_owned());
+            for line in texts.flat_map(|text| text.lines()) {
+                if let Some(name) = line.strip_prefix("secret ") {
+                    uses.add(UseKind::Secrets, name.to_owned());
+                }
+                if let Some(name) = line.strip_prefix("host ") {
+                    uses.add(UseKind::Hosts, name.to_owned());
+                }
             }
             Ok(BuiltScript { image: ImageKey::of(&sources), imports, handlers, warnings, uses })
         })
