@@ -24,6 +24,7 @@ mod route;
 mod scope;
 mod script;
 mod secret;
+mod usage;
 mod uses;
 pub mod wording;
 
@@ -38,8 +39,8 @@ pub use domain::{DomainChallenge, ProofMethod};
 pub use error::{ErrorCode, Fault, SourcePosition};
 pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
 pub use execute::{
-    BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, HostCalls, HostError, Invocation,
-    Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
+    BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, FuelMeter, HostCalls, HostError,
+    Invocation, Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
 };
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
@@ -50,7 +51,9 @@ pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,
     KvWrite,
 };
-pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
+pub use limits::{
+    CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling, ScriptLimitsPatch, UNLIMITED,
+};
 pub use mask::SecretMask;
 pub use names::{
     AppName, CollectionName, DomainName, KvKey, NameError, PrincipalName, ScriptName, SecretName,
@@ -61,4 +64,5 @@ pub use route::{Method, MethodSet, Params, PatternError, RouteMatch, RoutePatter
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
+pub use usage::{Hour, Latencies};
 pub use uses::{UseKind, Used, Uses};

@@ -259,6 +259,7 @@ fn invocation(image: ImageKey) -> Invocation {
         }),
         limits: Limits { fuel: 20_000_000_000, ..Limits::default() },
         deadline: Instant::now() + Duration::from_secs(10),
+        spent: Arc::default(),
     }
 }
 

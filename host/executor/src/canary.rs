@@ -68,6 +68,7 @@ async fn run(executor: &Executor, image: ImageKey) -> Completion {
         event: Event::Invoke("null".into()),
         limits: Limits::default(),
         deadline: Instant::now() + std::time::Duration::from_secs(10),
+        spent: Arc::default(),
     };
     executor.execute(invocation, Arc::new(Nothing)).await
 }

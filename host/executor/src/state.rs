@@ -7,8 +7,8 @@ use std::{
 };
 
 use picloud_core::{
-    HostCalls, KvSession, Libraries, Limits, LogLevel, LogLine, Logs, ScriptName, SecretMask, SecretName,
-    SecretValue,
+    FuelMeter, HostCalls, KvSession, Libraries, Limits, LogLevel, LogLine, Logs, ScriptName, SecretMask,
+    SecretName, SecretValue,
 };
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::random::WasiRandomCtx;
@@ -50,6 +50,8 @@ pub(crate) struct Run {
 pub(crate) struct Shared {
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) limits: Limits,
+    /// Counts the fuel of it all, for whoever gives it up.
+    pub(crate) spent: Arc<FuelMeter>,
     pub(crate) started: Instant,
     /// Locked for moments only, never while something is awaited; it is shared so that what a run did is
     /// still there when its time is up in the middle of a nested call.
@@ -104,9 +106,14 @@ pub(crate) struct Captured {
 }
 
 impl Shared {
-    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, started: Instant) -> Self {
+    pub(crate) fn new(
+        host: Arc<dyn HostCalls>,
+        limits: Limits,
+        spent: Arc<FuelMeter>,
+        started: Instant,
+    ) -> Self {
         let progress = Progress { fuel_left: limits.fuel, ..Progress::default() };
-        Self { host, limits, started, progress: Mutex::new(progress) }
+        Self { host, limits, spent, started, progress: Mutex::new(progress) }
     }
 
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {

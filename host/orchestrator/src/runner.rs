@@ -10,8 +10,8 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, Invocation, KvReads, Logs,
-    Usage,
+    Answer, Completion, Effects, ErrorCode, Event, Execute, ExecutionId, Fault, FuelMeter, Invocation,
+    KvReads, Logs, Usage,
 };
 use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
 
@@ -34,6 +34,8 @@ pub(crate) struct Job<'a> {
     pub(crate) app: &'a AppEntry,
     pub(crate) script: &'a ScriptEntry,
     pub(crate) execution: ExecutionId,
+    /// Counts what all attempts use.
+    pub(crate) spent: &'a Arc<FuelMeter>,
 }
 
 /// How a run ended.
@@ -72,7 +74,7 @@ impl Runner {
         event: impl Fn() -> Event,
         accept: impl Fn(Answer) -> Result<T, Fault>,
     ) -> Ran<T> {
-        let deadline = Instant::now() + Duration::from_millis(job.app.limits.wall_ms);
+        let deadline = Instant::now() + Duration::from_millis(job.script.limits.wall_ms);
         let mut usage = Usage::default();
         let mut locks = None;
         let mut reruns = 0;
@@ -118,8 +120,9 @@ impl Runner {
             script: job.script.name.clone(),
             image: job.script.image,
             event,
-            limits: job.app.limits,
+            limits: job.script.limits,
             deadline,
+            spent: Arc::clone(job.spent),
         };
         self.executor.execute(invocation, Arc::clone(&job.app.host)).await
     }

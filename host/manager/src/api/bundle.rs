@@ -9,7 +9,8 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{
-    AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptName, VariableName,
+    AccessPatch, App, AppId, AppName, Capability, ErrorCode, LimitsPatch, ScriptLimitsPatch, ScriptName,
+    VariableName,
 };
 use picloud_store::{
     AppRow, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle, PutVersion,
@@ -19,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use unique::UniqueTexts;
+use unique::UniqueNames;
 
 use crate::{
     access::{Caller, TargetApp},
@@ -27,6 +28,7 @@ use crate::{
         endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::{RouteRequest, RouteView},
+        script_limits::ScriptLimitsChange,
         scripts::{ScriptUrls, ScriptView, SetSecrets, UsedView, UsesView, newly, not_found},
     },
     context::{Context, app_not_found},
@@ -59,6 +61,10 @@ pub(crate) struct Bundle {
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
     limits: Option<Object<LimitsPatch>>,
+    /// Limits of single scripts, of the bundle or of the app, to change, which needs the scope `app:admin` as well.
+    #[schema(value_type = Option<std::collections::HashMap<String, ScriptLimitsChange>>)]
+    #[serde(default, deserialize_with = "script_limits")]
+    script_limits: Option<BTreeMap<ScriptName, ScriptLimitsPatch>>,
     /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
     #[schema(value_type = Option<EndpointAccessChange>)]
     access: Option<Object<AccessPatch>>,
@@ -122,15 +128,22 @@ pub(crate) struct BundledScript {
 fn scripts<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Arc<BTreeMap<ScriptName, Arc<str>>>, D::Error> {
-    let scripts = UniqueTexts { what: "script", texts: "sources", most: BUNDLE_SCRIPTS };
-    scripts.read(deserializer).map(Arc::new)
+    let scripts = UniqueNames { what: "script", values: "sources", most: BUNDLE_SCRIPTS };
+    scripts.read::<_, _, String, _>(deserializer).map(Arc::new)
+}
+
+fn script_limits<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<ScriptName, ScriptLimitsPatch>>, D::Error> {
+    let limits = UniqueNames { what: "script", values: "limits", most: BUNDLE_SCRIPTS };
+    limits.read::<_, _, ScriptLimitsPatch, _>(deserializer).map(Some)
 }
 
 fn variables<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<VariableName, Arc<str>>>, D::Error> {
-    let variables = UniqueTexts { what: "variable", texts: "texts", most: BUNDLE_VARIABLES };
-    variables.read(deserializer).map(Some)
+    let variables = UniqueNames { what: "variable", values: "texts", most: BUNDLE_VARIABLES };
+    variables.read::<_, _, String, _>(deserializer).map(Some)
 }
 
 /// Deploys many scripts at once, with routes, limits and variables: all of it, or nothing where a part of it is refused.
@@ -159,13 +172,14 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
-    if bundle.access.is_some() || bundle.env.is_some() {
+    if bundle.access.is_some() || bundle.env.is_some() || bundle.script_limits.is_some() {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
     let contents = Contents {
         scripts: bundle.scripts,
         routes: bundle.routes.map(|routes| routes.into_iter().map(|Object(route)| route.into()).collect()),
         limits,
+        script_limits: bundle.script_limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
         access: bundle.access.map(|Object(access)| access),
         variables: bundle.env,
@@ -209,6 +223,7 @@ struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
+    script_limits: Option<BTreeMap<ScriptName, ScriptLimitsPatch>>,
     others: OtherScripts,
     access: Option<AccessPatch>,
     variables: Option<BTreeMap<VariableName, Arc<str>>>,
@@ -260,13 +275,18 @@ async fn deploy_to(
         scripts: &versions,
         routes: contents.routes.as_deref(),
         limits,
+        script_limits: contents.script_limits.as_ref(),
         others: contents.others,
         admin: caller.first_member(),
         access: contents.access.as_ref(),
         variables: contents.variables.as_ref(),
     };
-    let has_settings = contents.limits.is_some() || contents.access.is_some();
+    let has_settings =
+        contents.limits.is_some() || contents.script_limits.is_some() || contents.access.is_some();
     let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
+    if let Some(script_limits) = &contents.script_limits {
+        check_script_limits(context, destination, &limits, script_limits).await?;
+    }
     let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
     let put = match put {
@@ -307,10 +327,12 @@ async fn explained(
         return from_store(error);
     }
     let is_deployed = |name: &ScriptName| deployed.scripts.iter().any(|script| script.version.name == *name);
-    for route in deployed.routes.unwrap_or_default().iter().filter(|route| !is_deployed(&route.script)) {
-        match context.store.script(app.id, &route.script).await {
+    let routed = deployed.routes.unwrap_or_default().iter().map(|route| &route.script);
+    let limited = deployed.script_limits.into_iter().flat_map(BTreeMap::keys);
+    for script in routed.chain(limited).filter(|script| !is_deployed(script)) {
+        match context.store.script(app.id, script).await {
             Ok(Some(_)) => {}
-            Ok(None) => return not_found(app, &route.script),
+            Ok(None) => return not_found(app, script),
             Err(error) => return from_store(error),
         }
     }
@@ -341,6 +363,28 @@ fn check_sizes(scripts: &BTreeMap<ScriptName, Arc<str>>, most: u64) -> Result<()
                 .field(format!("scripts.{name}"))
                 .with("limit", most));
         }
+    }
+    Ok(())
+}
+
+/// Checks the limits of scripts against those that the app has with the bundle.
+async fn check_script_limits(
+    context: &Context,
+    destination: &Destination,
+    limits: &LimitsPatch,
+    script_limits: &BTreeMap<ScriptName, ScriptLimitsPatch>,
+) -> Result<(), ApiError> {
+    let set = match destination {
+        Destination::Present(app) => {
+            context.store.app(app.id).await.map_err(from_store)?.map(|row| row.limits)
+        }
+        Destination::New(_) => None,
+    };
+    let in_force = context.config.ceiling.clamp(&set.unwrap_or_default().merged(limits));
+    for (script, patch) in script_limits {
+        in_force.check_script(patch).map_err(|error| {
+            ApiError::from(error).preceded_by(&format!("the limits of the script {script}: "))
+        })?;
     }
     Ok(())
 }
@@ -420,7 +464,7 @@ async fn bundled(
     let mut scripts: Vec<_> = put
         .iter()
         .map(|put| BundledScript {
-            script: ScriptView::of(put.script(), urls.of(put.script())),
+            script: ScriptView::of(put.script(), &urls),
             newly_uses: newly(put),
             warnings: {
                 let mut warnings = warnings.remove(&put.script().name).unwrap_or_default();

@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that serves.
 pub(crate) struct Platform {
+    pub(crate) database: TestDatabase,
     pub(crate) store: Store,
     pub(crate) node: Arc<Orchestrator>,
     pub(crate) scripts: Arc<Scripts>,
@@ -44,7 +45,8 @@ impl Platform {
 
     /// A node with some of the defaults changed.
     pub(crate) async fn with(change: impl FnOnce(&mut OrchestratorConfig)) -> Self {
-        let store = TestDatabase::create().await.store().await;
+        let database = TestDatabase::create().await;
+        let store = database.store().await;
         let demo = store.create_app(&AppName::new("demo").unwrap()).await.unwrap().id;
         for name in NAMES {
             put_script(&store, demo, name).await;
@@ -69,7 +71,18 @@ impl Platform {
                 node.serve(listener, shutdown).await
             }
         });
-        Self { store, node, scripts, demo, address, vault, _folder: folder, stop: Some(stop), served }
+        Self {
+            database,
+            store,
+            node,
+            scripts,
+            demo,
+            address,
+            vault,
+            _folder: folder,
+            stop: Some(stop),
+            served,
+        }
     }
 
     /// Sends bytes over a new connection and reads one answer, which must come.

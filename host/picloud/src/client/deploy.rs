@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptName, VariableName};
+use picloud_core::{AccessPatch, AppName, LimitsPatch, ScriptLimitsPatch, ScriptName, VariableName};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -45,6 +45,8 @@ folders of yours. It may have:
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
+  [scripts.report.limits]       # fuel, memory_bytes, wall_ms of one script
+  wall_ms = 500
   [access]                      # who may call, see `picloud access set --help`
   client_rate_limit = \"100/min\"
   [env]                         # variables for env::get; the same holds
@@ -86,7 +88,7 @@ enum Extent {
 }
 
 /// What the API takes as a bundle.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Bundle {
     scripts: BTreeMap<ScriptName, String>,
     /// All routes of the app, where the folder has a manifest to say so.
@@ -94,6 +96,9 @@ struct Bundle {
     routes: Option<Vec<BundleRoute>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsPatch>,
+    /// Limits of single scripts; none are sent where there are none, as of variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    script_limits: BTreeMap<ScriptName, ScriptLimitsPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessPatch>,
     /// Variables; none are sent where there are none, since to set them needs another scope.
@@ -183,7 +188,7 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     };
     let app = app(args, app_folder.manifest.name)?;
     let scripts = BTreeMap::from([(name, source)]);
-    let bundle = Bundle { scripts, routes: None, limits: None, access: None, env: BTreeMap::new() };
+    let bundle = Bundle { scripts, ..Bundle::default() };
     Ok(Deployment { app, bundle, extent: Extent::Part })
 }
 
@@ -203,12 +208,13 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
+    let script_limits = if is_whole { project.script_limits()? } else { BTreeMap::new() };
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
     let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access, env },
+        bundle: Bundle { scripts: project.scripts, routes, limits, script_limits, access, env },
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
 }

@@ -16,3 +16,4 @@ mod lifecycle;
 mod limits;
 mod secrets;
 mod support;
+mod usage;
