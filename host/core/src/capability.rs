@@ -130,6 +130,8 @@ capabilities! {
         InstanceVouchDomains = InstanceAdmin, Owner;
         /// Read the audit log of the whole installation.
         InstanceReadAudit = InstanceAdmin, Owner;
+        /// See what every app uses, and which are near a limit.
+        InstanceReadUsage = InstanceAdmin, Owner;
     }
 }
 

@@ -142,6 +142,8 @@ codes! {
     SignInLimited = "sign_in_limited";
     /// Requests come faster than the app, the route or the client may make them.
     RateLimited = "rate_limited";
+    /// The app has used up its fuel of the hour or the day.
+    FuelBudget = "fuel_budget_exceeded";
     /// The app's own concurrency is used up.
     AppBusy = "app_busy";
     /// The node's queue is full.

@@ -4,7 +4,16 @@
 //! it asks for through [`HostCalls`], and whatever it wants to change comes back as [`Effects`] for the caller
 //! to commit.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -172,6 +181,25 @@ pub struct Invocation {
     pub egress: EgressLog,
     /// When it must be over: the wall-clock limit, shared by re-runs and nested calls.
     pub deadline: Instant,
+    /// Counts the fuel that it uses, and still does when it is given up in the middle.
+    pub spent: Arc<FuelMeter>,
+}
+
+/// Counts fuel, of one invocation and all its re-runs. A completion says the same, but whoever stops waiting for one,
+/// because its client went away, never sees it.
+#[derive(Debug, Default)]
+pub struct FuelMeter(AtomicU64);
+
+impl FuelMeter {
+    /// Adds fuel that was used.
+    pub fn add(&self, fuel: u64) {
+        self.0.fetch_add(fuel, Relaxed);
+    }
+
+    /// The fuel that was used so far.
+    pub fn spent(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
 }
 
 /// What an invocation leaves behind.

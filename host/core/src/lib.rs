@@ -27,6 +27,7 @@ mod route;
 mod scope;
 mod script;
 mod secret;
+mod usage;
 mod uses;
 pub mod wording;
 
@@ -45,8 +46,8 @@ pub use egress::{
 pub use error::{ErrorCode, Fault, SourcePosition};
 pub use event::{Answer, Event, EventKind, HttpRequest, HttpResponse};
 pub use execute::{
-    BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, HostCalls, HostError, Invocation,
-    Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
+    BoxFuture, BuildError, BuiltScript, Callee, Completion, Execute, FuelMeter, HostCalls, HostError,
+    Invocation, Libraries, LogLevel, LogLine, Logs, ScriptSources, Usage,
 };
 pub use file::{
     FileGeneration, FileList, FileListQuery, FileListed, FileNow, FileQuota, FileReads, FileSavepoint,
@@ -62,7 +63,9 @@ pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,
     KvWrite,
 };
-pub use limits::{CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling};
+pub use limits::{
+    CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling, ScriptLimitsPatch, UNLIMITED,
+};
 pub use mask::SecretMask;
 pub use names::{
     AppName, CollectionName, ContentType, DomainName, FileFolder, FilePath, KvKey, NameError, PrincipalName,
@@ -75,4 +78,5 @@ pub use route::{
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
+pub use usage::{Hour, Latencies};
 pub use uses::{Grants, UseKind, Used, Uses};

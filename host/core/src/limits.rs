@@ -1,32 +1,38 @@
-//! Limits of an app and the platform's ceiling over them. Every number here is public (docs/SEMANTICS.md).
+//! Limits of an app and of a script, and the platform's ceiling over them. Every number here is public
+//! (docs/SEMANTICS.md), and a limit is added by one line of the table: the ceiling's setting, the API, the command line
+//! and `picloud.toml` follow from it. What is left is to enforce it.
 
-use serde::{Deserialize, Serialize};
+mod ceiling;
+mod json;
+
+pub use ceiling::{CeilingError, LimitError, SandboxCeiling};
+pub use json::ScriptLimitsPatch;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// The value of a limit that does not limit: `null` in JSON. It is the most that a column of the database holds.
+pub const UNLIMITED: u64 = i64::MAX as u64;
+
 macro_rules! limits {
-    ($($(#[$doc:meta])* $field:ident, $variant:ident, $env:literal, $least:expr, $default:expr, $ceiling:expr;)*) => {
-        /// The limits in force for an app.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
+    (
+        $($(#[$doc:meta])* $field:ident, $variant:ident, $env:literal,
+            $least:expr, $default:expr, $ceiling:expr, $most:expr;)*
+    ) => {
+        /// The limits in force for an app or a script.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Limits {
             $($(#[$doc])* pub $field: u64,)*
         }
 
         /// A change of limits: what is named is replaced, the rest stays.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct LimitsPatch {
-            $($(#[$doc])* #[serde(
-                default,
-                deserialize_with = "whole_number",
-                skip_serializing_if = "Option::is_none"
-            )] pub $field: Option<u64>,)*
+            $($(#[$doc])* pub $field: Option<u64>,)*
         }
 
         /// Names one limit.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum LimitField {
             $($(#[$doc])* $variant,)*
         }
@@ -34,6 +40,9 @@ macro_rules! limits {
         impl LimitField {
             /// Every limit there is.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The names of all.
+            pub(crate) const NAMES: &'static [&'static str] = &[$(stringify!($field),)*];
 
             /// The name as the API has it.
             pub const fn as_str(self) -> &'static str {
@@ -58,6 +67,12 @@ macro_rules! limits {
             /// The ceiling where the environment sets none.
             pub const fn default_ceiling(self) -> u64 {
                 match self { $(Self::$variant => $ceiling,)* }
+            }
+
+            /// The most that a ceiling itself can be: what a wasm32 instance, a signed 64-bit column or the listener
+            /// can hold at all.
+            pub const fn most(self) -> u64 {
+                match self { $(Self::$variant => $most,)* }
             }
         }
 
@@ -92,174 +107,87 @@ macro_rules! limits {
     };
 }
 
+// The name; the variable of the ceiling; least, default, the ceiling's default, and the most that it can be.
 limits! {
     /// Fuel of one invocation, nested calls included. One simple Rhai operation takes 1,500 to 5,000 units.
-    fuel, Fuel, "PICLOUD_SANDBOX_MAX_FUEL", 50_000, 500_000_000, 20_000_000_000;
+    fuel, Fuel, "PICLOUD_SANDBOX_MAX_FUEL", 50_000, 500_000_000, 20_000_000_000, UNLIMITED;
     /// Linear memory of one instance, in bytes.
-    memory_bytes, MemoryBytes, "PICLOUD_SANDBOX_MAX_MEMORY_BYTES", 4 * MIB, 16 * MIB, 64 * MIB;
+    memory_bytes, MemoryBytes, "PICLOUD_SANDBOX_MAX_MEMORY_BYTES", 4 * MIB, 16 * MIB, 64 * MIB, 1024 * MIB;
     /// Wall-clock time of one invocation, re-runs and host calls included, in milliseconds.
-    wall_ms, WallMs, "PICLOUD_SANDBOX_MAX_WALL_MS", 10, 10_000, 60_000;
+    wall_ms, WallMs, "PICLOUD_SANDBOX_MAX_WALL_MS", 10, 10_000, 60_000, 15 * 60 * 1000;
     /// Number of host calls of one invocation.
-    host_calls, HostCalls, "PICLOUD_SANDBOX_MAX_HOST_CALLS", 0, 1_000, 10_000;
+    host_calls, HostCalls, "PICLOUD_SANDBOX_MAX_HOST_CALLS", 0, 1_000, 10_000, UNLIMITED;
     /// Bytes through host calls of one invocation, both ways.
-    host_call_bytes, HostCallBytes, "PICLOUD_SANDBOX_MAX_HOST_CALL_BYTES", 0, 4 * MIB, 32 * MIB;
+    host_call_bytes, HostCallBytes, "PICLOUD_SANDBOX_MAX_HOST_CALL_BYTES", 0, 4 * MIB, 32 * MIB, 256 * MIB;
     /// Number of calls of one invocation to other services over HTTP.
-    egress_calls, EgressCalls, "PICLOUD_SANDBOX_MAX_EGRESS_CALLS", 0, 50, 200;
+    egress_calls, EgressCalls, "PICLOUD_SANDBOX_MAX_EGRESS_CALLS", 0, 50, 200, 1_000;
     /// Body of one such call, and body of its answer, in bytes.
-    egress_bytes, EgressBytes, "PICLOUD_SANDBOX_MAX_EGRESS_BYTES", 0, MIB, 8 * MIB;
+    egress_bytes, EgressBytes, "PICLOUD_SANDBOX_MAX_EGRESS_BYTES", 0, MIB, 8 * MIB, 256 * MIB;
     /// Body of a request, in bytes.
-    request_body_bytes, RequestBodyBytes, "PICLOUD_SANDBOX_MAX_REQUEST_BODY_BYTES", 0, MIB, 8 * MIB;
+    request_body_bytes, RequestBodyBytes, "PICLOUD_SANDBOX_MAX_REQUEST_BODY_BYTES", 0, MIB, 8 * MIB, 256 * MIB;
     /// Body of a response, in bytes.
-    response_bytes, ResponseBytes, "PICLOUD_SANDBOX_MAX_RESPONSE_BYTES", 0, MIB, 8 * MIB;
+    response_bytes, ResponseBytes, "PICLOUD_SANDBOX_MAX_RESPONSE_BYTES", 0, MIB, 8 * MIB, 256 * MIB;
     /// Number of response headers.
-    response_headers, ResponseHeaders, "PICLOUD_SANDBOX_MAX_RESPONSE_HEADERS", 1, 100, 100;
+    response_headers, ResponseHeaders, "PICLOUD_SANDBOX_MAX_RESPONSE_HEADERS", 1, 100, 100, 1_000;
     /// Log text of one invocation, in bytes. What exceeds it is cut with a marker.
-    log_bytes, LogBytes, "PICLOUD_SANDBOX_MAX_LOG_BYTES", 0, 64 * KIB, MIB;
+    log_bytes, LogBytes, "PICLOUD_SANDBOX_MAX_LOG_BYTES", 0, 64 * KIB, MIB, 256 * MIB;
     /// Source of one script, in bytes.
-    source_bytes, SourceBytes, "PICLOUD_SANDBOX_MAX_SOURCE_BYTES", 1, 256 * KIB, MIB;
+    source_bytes, SourceBytes, "PICLOUD_SANDBOX_MAX_SOURCE_BYTES", 1, 256 * KIB, MIB, 256 * MIB;
     /// One kv value as JSON text, in bytes.
-    kv_value_bytes, KvValueBytes, "PICLOUD_SANDBOX_MAX_KV_VALUE_BYTES", 1, 256 * KIB, 4 * MIB;
+    kv_value_bytes, KvValueBytes, "PICLOUD_SANDBOX_MAX_KV_VALUE_BYTES", 1, 256 * KIB, 4 * MIB, 256 * MIB;
+    /// The key of a kv entry that is written, in bytes.
+    kv_key_bytes, KvKeyBytes, "PICLOUD_SANDBOX_MAX_KV_KEY_BYTES", 1, 512, 512, 512;
     /// All kv keys and values of the app, in bytes.
-    kv_bytes, KvBytes, "PICLOUD_SANDBOX_MAX_KV_BYTES", 0, 256 * MIB, 1024 * 1024 * MIB;
+    kv_bytes, KvBytes, "PICLOUD_SANDBOX_MAX_KV_BYTES", 0, 256 * MIB, 1024 * 1024 * MIB, UNLIMITED;
     /// Contents of all files of the app, in bytes.
-    file_bytes, FileBytes, "PICLOUD_SANDBOX_MAX_FILE_BYTES", 0, 64 * MIB, 16 * 1024 * MIB;
+    file_bytes, FileBytes, "PICLOUD_SANDBOX_MAX_FILE_BYTES", 0, 64 * MIB, 16 * 1024 * MIB, UNLIMITED;
     /// Number of files of the app.
-    files, Files, "PICLOUD_SANDBOX_MAX_FILES", 0, 10_000, 1_000_000;
+    files, Files, "PICLOUD_SANDBOX_MAX_FILES", 0, 10_000, 1_000_000, i32::MAX as u64;
     /// Invocations of the app that run at once on one node; more wait in its queue.
-    concurrency, Concurrency, "PICLOUD_SANDBOX_MAX_CONCURRENCY", 1, 16, 256;
+    concurrency, Concurrency, "PICLOUD_SANDBOX_MAX_CONCURRENCY", 1, 16, 256, 10_000;
+    /// Requests to the app's endpoints that one node takes a second.
+    requests_per_second, RequestsPerSecond, "PICLOUD_SANDBOX_MAX_REQUESTS_PER_SECOND",
+        1, 100_000, 100_000, 1_000_000;
+    /// Fuel of all the app's invocations in an hour of the clock (UTC).
+    fuel_per_hour, FuelPerHour, "PICLOUD_SANDBOX_MAX_FUEL_PER_HOUR", 50_000, UNLIMITED, UNLIMITED, UNLIMITED;
+    /// Fuel of all the app's invocations in a day (UTC).
+    fuel_per_day, FuelPerDay, "PICLOUD_SANDBOX_MAX_FUEL_PER_DAY", 50_000, UNLIMITED, UNLIMITED, UNLIMITED;
 }
 
-/// A limit that is named has a number: `null` is refused, not read as "not named".
-fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    u64::deserialize(deserializer).map(Some)
+impl LimitField {
+    /// Those that a script can have lower than its app.
+    pub const OF_SCRIPTS: &[Self] = &[Self::Fuel, Self::MemoryBytes, Self::WallMs];
+
+    /// The limit of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| field.as_str() == name)
+    }
+
+    /// Whether an app can do without it: `null` says so.
+    pub const fn is_optional(self) -> bool {
+        self.default() == UNLIMITED
+    }
 }
 
-/// Why limits were refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LimitError {
-    /// Above the platform's ceiling.
-    #[error("{field} is {value}, above this platform's ceiling of {ceiling}")]
-    AboveCeiling {
-        /// The limit.
-        field: &'static str,
-        /// What was asked for.
-        value: u64,
-        /// The most that is allowed.
-        ceiling: u64,
-    },
-    /// Too small for anything to run.
-    #[error("{field} is {value}; the least allowed is {least}")]
-    TooSmall {
-        /// The limit.
-        field: &'static str,
-        /// What was asked for.
-        value: u64,
-        /// The least that is allowed.
-        least: u64,
-    },
-}
-
-/// The most that any app of this platform may be given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SandboxCeiling {
-    limits: Limits,
-}
-
-/// A ceiling in the environment that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} is {value:?}; allowed is a whole number from {least} to {most}")]
-pub struct CeilingError {
-    /// The environment variable.
-    pub variable: &'static str,
-    /// Its value.
-    pub value: String,
-    /// The least that is allowed.
-    pub least: u64,
-    /// The most that is allowed.
-    pub most: u64,
-}
-
-impl Default for SandboxCeiling {
-    fn default() -> Self {
-        let mut limits = Limits::default();
-        for field in LimitField::ALL {
-            limits.set(*field, field.default_ceiling());
+impl Limits {
+    /// What is in force for a script of an app with these limits: the lesser of the app's and the script's own.
+    pub fn for_script(mut self, own: &LimitsPatch) -> Self {
+        for field in LimitField::OF_SCRIPTS {
+            let least = own.get(*field).map_or(self.get(*field), |own| own.min(self.get(*field)));
+            self.set(*field, least);
         }
-        Self { limits }
-    }
-}
-
-impl SandboxCeiling {
-    /// The ceiling that the process's environment sets (`PICLOUD_SANDBOX_MAX_*`).
-    pub fn from_env() -> Result<Self, CeilingError> {
-        Self::from_vars(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        self
     }
 
-    /// The ceiling that `var` sets, a look-up of environment variables.
-    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, CeilingError> {
-        let mut ceiling = Self::default();
-        for field in LimitField::ALL {
-            let Some(value) = var(field.env()) else { continue };
-            let (least, most) = (field.least(), Self::most(*field));
-            match value.trim().parse::<u64>() {
-                Ok(number) if (least..=most).contains(&number) => ceiling.limits.set(*field, number),
-                _ => return Err(CeilingError { variable: field.env(), value, least, most }),
+    /// Checks what a script of an app with these limits wants to set for itself.
+    pub fn check_script(&self, patch: &ScriptLimitsPatch) -> Result<(), LimitError> {
+        patch.set_values().try_for_each(|(field, value)| {
+            let limit = self.get(field);
+            if value > limit {
+                return Err(LimitError::AboveApp { field: field.as_str(), value, limit });
             }
-        }
-        Ok(ceiling)
-    }
-
-    /// The most that a ceiling itself can be: what a wasm32 instance, a signed 64-bit column or the listener
-    /// can hold at all.
-    const fn most(field: LimitField) -> u64 {
-        match field {
-            LimitField::MemoryBytes => 1024 * MIB,
-            LimitField::WallMs => 15 * 60 * 1000,
-            LimitField::Concurrency => 10_000,
-            LimitField::ResponseHeaders | LimitField::EgressCalls => 1_000,
-            LimitField::RequestBodyBytes
-            | LimitField::ResponseBytes
-            | LimitField::LogBytes
-            | LimitField::SourceBytes
-            | LimitField::KvValueBytes
-            | LimitField::EgressBytes
-            | LimitField::HostCallBytes => 256 * MIB,
-            LimitField::Files => i32::MAX as u64,
-            LimitField::Fuel | LimitField::HostCalls | LimitField::KvBytes | LimitField::FileBytes => {
-                i64::MAX as u64
-            }
-        }
-    }
-
-    /// The ceilings as limits.
-    pub const fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// `stored` limits, or the defaults, cut to this ceiling: what is in force where the ceiling was lowered
-    /// after the limits were set.
-    pub fn clamp(&self, stored: &LimitsPatch) -> Limits {
-        let mut limits = Limits::default();
-        for field in LimitField::ALL {
-            let value = stored.get(*field).unwrap_or(field.default());
-            limits.set(*field, value.min(self.limits.get(*field)));
-        }
-        limits
-    }
-
-    /// Checks every limit that `patch` names.
-    pub fn check(&self, patch: &LimitsPatch) -> Result<(), LimitError> {
-        for field in LimitField::ALL {
-            let Some(value) = patch.get(*field) else { continue };
-            let (name, least, ceiling) = (field.as_str(), field.least(), self.limits.get(*field));
-            if value > ceiling {
-                return Err(LimitError::AboveCeiling { field: name, value, ceiling });
-            }
-            if value < least {
-                return Err(LimitError::TooSmall { field: name, value, least });
-            }
-        }
-        Ok(())
+            ceiling::check_least(field, value)
+        })
     }
 }
 
@@ -284,43 +212,31 @@ mod tests {
         for field in LimitField::ALL {
             assert!(field.least() <= field.default(), "{field:?}");
             assert!(field.default() <= field.default_ceiling(), "{field:?}");
-            assert!(field.default_ceiling() <= SandboxCeiling::most(*field), "{field:?}");
+            assert!(field.default_ceiling() <= field.most(), "{field:?}");
+            assert!(field.most() <= UNLIMITED, "{field:?}: a column holds no more");
+            assert_eq!(LimitField::of_name(field.as_str()), Some(*field));
         }
     }
 
     #[test]
-    fn a_wrong_ceiling_is_refused_by_name() {
-        for value in ["", "x", "-1", "0", "1.5", "18446744073709551616"] {
-            let vars = |name: &str| (name == "PICLOUD_SANDBOX_MAX_FUEL").then(|| value.to_owned());
-            let error = SandboxCeiling::from_vars(vars).expect_err(value);
-            assert!(error.to_string().starts_with("PICLOUD_SANDBOX_MAX_FUEL is "), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_ceiling_bounds_what_an_app_gets() {
-        let vars = |name: &str| (name == "PICLOUD_SANDBOX_MAX_FUEL").then(|| "1000000".to_owned());
-        let ceiling = SandboxCeiling::from_vars(vars).unwrap();
-        let patch = LimitsPatch { fuel: Some(2_000_000), ..LimitsPatch::default() };
+    fn a_script_has_the_lesser_of_its_own_and_the_apps() {
+        let app = Limits { fuel: 1_000_000, wall_ms: 500, ..Limits::default() };
+        let own = LimitsPatch {
+            fuel: Some(60_000),
+            wall_ms: Some(900),
+            // Not a script's to set; it is left alone.
+            log_bytes: Some(1),
+            ..LimitsPatch::default()
+        };
+        assert_eq!(app.for_script(&own), Limits { fuel: 60_000, ..app });
+        assert_eq!(app.for_script(&LimitsPatch::default()), app);
+        let check = |json: &str| app.check_script(&serde_json::from_str(json).unwrap());
+        assert_eq!(check(r#"{"fuel":1000000,"memory_bytes":null}"#), Ok(()));
         assert_eq!(
-            ceiling.check(&patch),
-            Err(LimitError::AboveCeiling { field: "fuel", value: 2_000_000, ceiling: 1_000_000 })
+            check(r#"{"fuel":1000001}"#),
+            Err(LimitError::AboveApp { field: "fuel", value: 1_000_001, limit: 1_000_000 })
         );
-        assert_eq!(ceiling.clamp(&patch).fuel, 1_000_000);
-        assert_eq!(ceiling.clamp(&LimitsPatch::default()).fuel, 1_000_000);
-        let small = LimitsPatch { fuel: Some(1), ..LimitsPatch::default() };
-        assert!(matches!(ceiling.check(&small), Err(LimitError::TooSmall { field: "fuel", .. })));
-    }
-
-    #[test]
-    fn a_named_limit_is_a_whole_number() {
-        for bad in
-            [r#"{"fuel":null}"#, r#"{"fuel":-1}"#, r#"{"fuel":1.5}"#, r#"{"fuel":"1"}"#, r#"{"fule":1}"#]
-        {
-            assert!(serde_json::from_str::<LimitsPatch>(bad).is_err(), "{bad}");
-        }
-        let patch: LimitsPatch = serde_json::from_str(r#"{"fuel":1}"#).unwrap();
-        assert_eq!(serde_json::to_string(&patch).unwrap(), r#"{"fuel":1}"#);
+        assert!(matches!(check(r#"{"fuel":0}"#), Err(LimitError::TooSmall { field: "fuel", .. })));
     }
 
     #[test]

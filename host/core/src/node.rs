@@ -46,6 +46,8 @@ pub struct DirectResult {
     pub logs: Vec<LogLine>,
     /// What it used.
     pub usage: Usage,
+    /// Where it was refused for now: seconds after which it may be tried again.
+    pub retry_after: Option<u32>,
 }
 
 /// Something that the operating system keeps the server's process from.

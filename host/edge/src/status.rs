@@ -65,6 +65,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::Misdirected => (S::MISDIRECTED_REQUEST, "This host is not served here"),
         E::SignInLimited => (S::TOO_MANY_REQUESTS, "Too many sign-ins failed"),
         E::RateLimited => (S::TOO_MANY_REQUESTS, "Requests come too fast"),
+        E::FuelBudget => (S::TOO_MANY_REQUESTS, "The app has used up its fuel of the hour or the day"),
         E::AppBusy => (S::TOO_MANY_REQUESTS, "The app is at its concurrency limit"),
         E::NodeBusy => (S::SERVICE_UNAVAILABLE, "The node is busy"),
         E::Draining => (S::SERVICE_UNAVAILABLE, "The node is shutting down"),

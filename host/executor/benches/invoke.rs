@@ -262,6 +262,7 @@ fn invocation(image: ImageKey) -> Invocation {
         limits: Limits { fuel: 20_000_000_000, ..Limits::default() },
         egress: EgressLog::default(),
         deadline: Instant::now() + Duration::from_secs(10),
+        spent: Arc::default(),
     }
 }
 

@@ -88,6 +88,7 @@ async fn run(executor: &Executor, image: ImageKey) -> Completion {
         limits: Limits::default(),
         egress: EgressLog::default(),
         deadline: Instant::now() + std::time::Duration::from_secs(10),
+        spent: Arc::default(),
     };
     executor.execute(invocation, Arc::new(Nothing)).await
 }

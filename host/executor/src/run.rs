@@ -28,7 +28,7 @@ pub(crate) async fn execute(
 ) -> Completion {
     let started = Instant::now();
     let limits = invocation.limits;
-    let shared = Arc::new(Shared::new(host, limits, invocation.egress, started));
+    let shared = Arc::new(Shared::new(host, limits, invocation.egress, invocation.spent, started));
     let script = invocation.script;
     let run = Run { executor, shared: Arc::clone(&shared), script, depth: 0 };
     let work = in_new_instance(run, invocation.image, invocation.event, limits.fuel);
@@ -99,7 +99,9 @@ impl Drop for Metered {
         let mut progress = self.shared.progress();
         progress.peak_memory = progress.peak_memory.max(self.store.data().memory.peak);
         // A nested run is given what its caller has left, and so always has less.
-        progress.fuel_left = progress.fuel_left.min(self.fuel_left());
+        let before = progress.fuel_left;
+        progress.fuel_left = before.min(self.fuel_left());
+        self.shared.spent.add(before - progress.fuel_left);
     }
 }
 
@@ -168,7 +170,8 @@ pub(crate) async fn parse_and_run(
     host: Arc<dyn HostCalls>,
 ) -> Completion {
     let limits = invocation.limits;
-    let shared = Arc::new(Shared::new(host, limits, invocation.egress.clone(), Instant::now()));
+    let (egress, spent) = (invocation.egress.clone(), Arc::clone(&invocation.spent));
+    let shared = Arc::new(Shared::new(host, limits, egress, spent, Instant::now()));
     let run = Run {
         executor: Arc::clone(&executor),
         shared: Arc::clone(&shared),

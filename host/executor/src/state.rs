@@ -7,8 +7,8 @@ use std::{
 };
 
 use picloud_core::{
-    EgressLog, ErrorCode, HostCalls, HostError, KvSession, Libraries, Limits, LogLevel, LogLine, Logs,
-    ScriptName, SecretMask, SecretName, SecretValue,
+    EgressLog, ErrorCode, FuelMeter, HostCalls, HostError, KvSession, Libraries, Limits, LogLevel, LogLine,
+    Logs, ScriptName, SecretMask, SecretName, SecretValue,
 };
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::random::WasiRandomCtx;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) host: Arc<dyn HostCalls>,
     pub(crate) limits: Limits,
     pub(crate) egress: EgressLog,
+    /// Counts the fuel of it all, for whoever gives it up.
+    pub(crate) spent: Arc<FuelMeter>,
     pub(crate) started: Instant,
     /// Locked for moments only, never while something is awaited; it is shared so that what a run did is
     /// still there when its time is up in the middle of a nested call.
@@ -112,9 +114,15 @@ pub(crate) struct Captured {
 }
 
 impl Shared {
-    pub(crate) fn new(host: Arc<dyn HostCalls>, limits: Limits, egress: EgressLog, started: Instant) -> Self {
+    pub(crate) fn new(
+        host: Arc<dyn HostCalls>,
+        limits: Limits,
+        egress: EgressLog,
+        spent: Arc<FuelMeter>,
+        started: Instant,
+    ) -> Self {
         let progress = Progress { fuel_left: limits.fuel, ..Progress::default() };
-        Self { host, limits, egress, started, progress: Mutex::new(progress) }
+        Self { host, limits, egress, spent, started, progress: Mutex::new(progress) }
     }
 
     /// Masks the secrets that were given until now.

@@ -15,8 +15,8 @@ use crate::{
     access::{self, Access, Gate},
     api::{
         apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, invoke,
-        limits, logs, members, node, principals, routes, scripts, secrets, sessions, signing_keys, tokens,
-        usage, variables,
+        limits, logs, members, node, principals, routes, script_limits, scripts, secrets, sessions,
+        signing_keys, tokens, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -71,6 +71,7 @@ const SETTINGS: Access = Access::App(Capability::AppManageSettings);
 const MEMBERS: Access = Access::App(Capability::AppManageMembers);
 const PRINCIPALS: Access = Access::Instance(Capability::InstanceManagePrincipals);
 const READ_AUDIT: Access = Access::Instance(Capability::InstanceReadAudit);
+const READ_USAGE: Access = Access::Instance(Capability::InstanceReadUsage);
 const SECRETS: Access = Access::App(Capability::AppManageSecrets);
 const DELETE_APP: Access = Access::App(Capability::AppDelete);
 
@@ -95,6 +96,7 @@ endpoints! {
     DELETE "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::delete_principal;
     PUT    "/api/v1/principals/{principal}/password"         ANY_TOKEN      => principals::set_password;
     GET    "/api/v1/audit"                                   READ_AUDIT     => audit::read_audit;
+    GET    "/api/v1/usage"                                   READ_USAGE     => usage::read_all_usage;
 
     GET    "/api/v1/apps"                                    LIST_APPS      => apps::list_apps;
     POST   "/api/v1/apps"                                    CREATE_APPS    => apps::create_app;
@@ -118,6 +120,8 @@ endpoints! {
     GET    "/api/v1/apps/{app}/scripts/{name}"               READ_SCRIPTS   => scripts::get_script;
     PUT    "/api/v1/apps/{app}/scripts/{name}"               WRITE_SCRIPTS  => scripts::put_script;
     DELETE "/api/v1/apps/{app}/scripts/{name}"               WRITE_SCRIPTS  => scripts::delete_script;
+    GET    "/api/v1/apps/{app}/scripts/{name}/limits"        READ_SCRIPTS   => script_limits::get_script_limits;
+    PUT    "/api/v1/apps/{app}/scripts/{name}/limits"        SETTINGS       => script_limits::set_script_limits;
     GET    "/api/v1/apps/{app}/scripts/{name}/versions"      READ_SCRIPTS   => scripts::list_versions;
     POST   "/api/v1/apps/{app}/scripts/{name}/rollback"      WRITE_SCRIPTS  => scripts::rollback_script;
     POST   "/api/v1/apps/{app}/scripts/{name}/invoke"        INVOKE         => invoke::invoke_script;

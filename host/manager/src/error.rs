@@ -61,6 +61,11 @@ impl ApiError {
             .with("source_line", &position.source_line)
     }
 
+    /// When the client should come again.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        self.0.retry_after(seconds).into()
+    }
+
     /// Another status than the code's own.
     pub(crate) fn status(self, status: StatusCode) -> Self {
         self.0.status(status).into()
@@ -111,6 +116,10 @@ impl From<LimitError> for ApiError {
                 .field(field)
                 .with("value", value)
                 .with("ceiling", ceiling),
+            LimitError::AboveApp { field, value, limit } => Self::new(ErrorCode::AboveCeiling, detail)
+                .field(field)
+                .with("value", value)
+                .with("ceiling", limit),
             LimitError::TooSmall { field, value, least } => {
                 Self::new(ErrorCode::Invalid, detail).field(field).with("value", value).with("least", least)
             }

@@ -6,7 +6,7 @@
 
 /// What may follow a script's name. A script whose own last folder has one of these names is addressed with
 /// its slashes encoded.
-const SCRIPT_ACTIONS: [&str; 3] = ["versions", "rollback", "invoke"];
+const SCRIPT_ACTIONS: [&str; 4] = ["versions", "rollback", "invoke", "limits"];
 
 /// Whether each `%` of a path begins an encoded byte. Decoders take a `%` that does not for itself, so that `%` and
 /// `%25` would name the same key.
@@ -65,6 +65,7 @@ mod tests {
             ("/api/v1/apps/a/files/static/a.css", Some("/api/v1/apps/a/files/static%2Fa.css")),
             ("/api/v1/apps/a/files/../b", Some("/api/v1/apps/a/files/..%2Fb")),
             ("/api/v1/apps/a/scripts/x/invoke", None),
+            ("/api/v1/apps/a/scripts/x/y/limits", Some("/api/v1/apps/a/scripts/x%2Fy/limits")),
             ("/api/v1/apps/a/scripts/invoke", None),
             ("/api/v1/apps/a/scripts", None),
             ("/api/v1/apps/a/kv/c/k", None),

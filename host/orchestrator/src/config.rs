@@ -74,7 +74,7 @@ pub struct HistoryConfig {
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { successes_per_second: 10, days: 14, usage_days: 400, audit_days: 365 }
+        Self { successes_per_second: 10, days: 14, usage_days: 90, audit_days: 365 }
     }
 }
 

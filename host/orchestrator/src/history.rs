@@ -14,10 +14,10 @@ use std::{
 };
 
 use picloud_core::{
-    EgressLog, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, Logs, Outcome,
-    RequestId, Usage,
+    EgressLog, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, FuelMeter, Hour,
+    Logs, Outcome, RequestId, Usage,
 };
-use picloud_store::{HistoryBatch, Store, StoreError};
+use picloud_store::{HistoryBatch, Store, StoreError, StoredFuel};
 use time::OffsetDateTime;
 use tokio::{
     sync::Notify,
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    directory::{AppEntry, ScriptEntry},
+    directory::{AppEntry, Directory, ScriptEntry},
     metrics::Metrics,
 };
 
@@ -68,14 +68,18 @@ pub(crate) struct Run<'a> {
     pub(crate) kind: EventKind,
 }
 
-/// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that: what
-/// it used until then is not known but for the time.
+/// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that, with the
+/// fuel and the time that it used until then.
 pub(crate) struct Begun<'a> {
     history: &'a History,
     run: Run<'a>,
     started_at: OffsetDateTime,
     clock: Instant,
     egress: EgressLog,
+    /// Counts its fuel.
+    pub(crate) spent: Arc<FuelMeter>,
+    /// The invocations of the app that ran when it began, itself included.
+    concurrency: u32,
     is_finished: bool,
 }
 
@@ -83,6 +87,7 @@ pub(crate) struct Begun<'a> {
 struct Finished<'a> {
     run: Run<'a>,
     started_at: OffsetDateTime,
+    concurrency: u32,
     outcome: Outcome,
     status: Option<u16>,
     usage: Usage,
@@ -102,9 +107,9 @@ impl Begun<'_> {
     }
 
     fn add(&self, outcome: Outcome, status: Option<u16>, usage: Usage, logs: Logs) {
-        let Self { run, started_at, .. } = *self;
+        let Self { run, started_at, concurrency, .. } = *self;
         let egress = self.egress.take();
-        self.history.add(Finished { run, started_at, outcome, status, usage, logs, egress });
+        self.history.add(Finished { run, started_at, concurrency, outcome, status, usage, logs, egress });
     }
 }
 
@@ -112,9 +117,11 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
             let fault = Fault::new(ErrorCode::ClientGone, "the client went away before there was an answer");
-            let usage = Usage { duration: self.clock.elapsed(), ..Usage::default() };
+            let usage =
+                Usage { fuel: self.spent.spent(), duration: self.clock.elapsed(), ..Usage::default() };
             self.add(Outcome::Failed(fault), None, usage, Logs::default());
         }
+        self.run.app.state.running.fetch_sub(1, Relaxed);
     }
 }
 
@@ -178,7 +185,9 @@ impl History {
     /// An invocation begins.
     pub(crate) fn begin<'a>(&'a self, run: Run<'a>) -> Begun<'a> {
         let (started_at, clock) = (OffsetDateTime::now_utc(), Instant::now());
-        Begun { history: self, run, started_at, clock, egress: EgressLog::default(), is_finished: false }
+        let concurrency = run.app.state.running.fetch_add(1, Relaxed) + 1;
+        let (egress, spent) = (EgressLog::default(), Arc::default());
+        Begun { history: self, run, started_at, clock, egress, spent, concurrency, is_finished: false }
     }
 
     /// Counts a finished invocation, and keeps it if it is worth keeping.
@@ -190,16 +199,18 @@ impl History {
         let is_sampled =
             is_notable || finished.run.app.state.sampler.admits(second, self.successes_per_second);
         let bytes = finished.size();
+        let (app, started_at) = (finished.run.app, finished.started_at);
+        app.state.fuel.spend(Hour::of(started_at), finished.usage.fuel);
 
         let mut waiting = self.lock();
         let was_empty = waiting.batch.is_empty();
+        waiting.batch.peak(app.id, started_at, finished.concurrency);
         let has_room = waiting.batch.len() < MAX_RECORDS && waiting.bytes + bytes <= MAX_BYTES;
         if is_sampled && has_room {
             waiting.bytes += bytes;
             waiting.batch.keep(finished.record());
         } else {
-            let Finished { run: Run { app, script, .. }, started_at, usage, .. } = &finished;
-            waiting.batch.count(app.id, &script.name, *started_at, error, usage);
+            waiting.batch.count(app.id, &finished.run.script.name, started_at, error, &finished.usage);
         }
         let is_full = waiting.batch.len() == BATCH_RECORDS;
         drop(waiting);
@@ -212,7 +223,10 @@ impl History {
     }
 
     fn take(&self) -> HistoryBatch {
-        mem::take(&mut *self.lock()).batch
+        let mut waiting = self.lock();
+        waiting.bytes = 0;
+        let next = waiting.batch.successor();
+        mem::replace(&mut waiting.batch, next)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -221,7 +235,12 @@ impl History {
 }
 
 /// Stores batches until `stop`, then what is left.
-pub(crate) async fn write(history: Arc<History>, store: Store, stop: CancellationToken) {
+pub(crate) async fn write(
+    history: Arc<History>,
+    directory: Arc<Directory>,
+    store: Store,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -234,47 +253,65 @@ pub(crate) async fn write(history: Arc<History>, store: Store, stop: Cancellatio
             () = sleep(BATCH_AGE) => {}
         }
         let batch = history.take();
-        if !store_batch(&history, &store, &batch, &stop).await {
-            break;
+        match store_batch(&history, &store, &batch, &stop).await {
+            Stored::Done(fuel) => note(&directory, &fuel),
+            Stored::Stopped => break,
         }
     }
     let last = history.take();
     if !last.is_empty() {
         match timeout(LAST_FLUSH, store.store_history(&last)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => lose(&history, &last, &error),
             Err(_) => lose(&history, &last, &"the database did not answer in time"),
         }
     }
 }
 
-/// Stores one batch, however long the database is away. Answers whether to go on.
+/// What became of a batch.
+enum Stored {
+    /// It is stored, or can never be. What the database has of its fuel, if that is known.
+    Done(Vec<StoredFuel>),
+    /// It is lost, since the node stops.
+    Stopped,
+}
+
+/// Tells the ledgers of apps what is stored. Those of deleted apps are gone.
+fn note(directory: &Directory, fuel: &[StoredFuel]) {
+    for fuel in fuel {
+        if let Some(app) = directory.by_id(fuel.app) {
+            app.state.fuel.stored(fuel);
+        }
+    }
+}
+
+/// Stores one batch, however long the database is away.
 async fn store_batch(
     history: &History,
     store: &Store,
     batch: &HistoryBatch,
     stop: &CancellationToken,
-) -> bool {
+) -> Stored {
     if batch.is_empty() {
-        return true;
+        return Stored::Done(Vec::new());
     }
     let mut retry = FIRST_RETRY;
     loop {
         match store.store_history(batch).await {
-            Ok(()) => return true,
+            Ok(fuel) => return Stored::Done(fuel),
             Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => {
                 if retry == FIRST_RETRY {
                     tracing::warn!(%error, "the execution history waits for the database");
                 }
                 if stop.is_cancelled() {
                     lose(history, batch, &error);
-                    return false;
+                    return Stored::Stopped;
                 }
             }
             // Trying again would fail again, and hold up everything behind it.
             Err(error) => {
                 lose(history, batch, &error);
-                return true;
+                return Stored::Done(Vec::new());
             }
         }
         tokio::select! {

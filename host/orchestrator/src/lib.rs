@@ -9,6 +9,7 @@
 //! through the `Node` port).
 
 mod admission;
+mod budget;
 mod config;
 mod directory;
 mod files;

@@ -14,8 +14,6 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::admission::Refusal;
-
 type ByOutcome = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// Counters and histograms of a node.
@@ -75,7 +73,11 @@ impl Metrics {
         );
         r.register("fuel", "Fuel used", self.fuel.clone());
         r.register("admission_waits", "Requests that waited for a slot", self.waited.clone());
-        r.register("admission_refusals", "Requests that got no slot, by reason", self.refused.clone());
+        r.register(
+            "admission_refusals",
+            "Requests that got no slot, or whose app has no fuel left, by reason",
+            self.refused.clone(),
+        );
         r.register(
             "access_refusals",
             "Requests that the app, the route or a rate limit did not let in, by reason",
@@ -104,8 +106,8 @@ impl Metrics {
     }
 
     /// Counts a refusal.
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        self.refused.get_or_create(&[("reason", refusal.code().as_str())]).inc();
+    pub(crate) fn refused(&self, code: ErrorCode) {
+        self.refused.get_or_create(&[("reason", code.as_str())]).inc();
     }
 
     /// Counts a request that was not let in, by what it failed at.

@@ -7,7 +7,7 @@ use picloud_core::{
     Node, NodeStatus, Outcome, Usage,
 };
 
-use crate::{Orchestrator, history::Run, runner::Job};
+use crate::{Orchestrator, history::Run, ingress::NotAdmitted, runner::Job};
 
 impl Node for Orchestrator {
     fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
@@ -58,10 +58,7 @@ impl Orchestrator {
         };
         let _permit = match ingress.admit(&app).await {
             Ok(permit) => permit,
-            Err(refusal) => {
-                let code = refusal.code();
-                return refused(code, picloud_edge::title_of(code));
-            }
+            Err(refusal) => return refusal.direct(),
         };
         let execution = ExecutionId::generate();
         let request_id = call.request_id;
@@ -76,7 +73,7 @@ impl Orchestrator {
             Answer::Value(value) => Ok(value),
             Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
         };
-        let job = Job { app: &app, script, execution, egress: begun.egress() };
+        let job = Job { app: &app, script, execution, egress: begun.egress(), spent: &begun.spent.clone() };
         let ran = ingress.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
         let outcome =
             ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded);
@@ -86,15 +83,32 @@ impl Orchestrator {
             outcome: ran.outcome,
             logs: ran.logs.lines,
             usage: ran.usage,
+            retry_after: None,
+        }
+    }
+}
+
+impl NotAdmitted {
+    fn direct(self) -> DirectResult {
+        match self {
+            Self::Refused(refusal) => refused(refusal.code(), picloud_edge::title_of(refusal.code())),
+            Self::OverBudget(over) => {
+                DirectResult { retry_after: Some(over.retry_after()), ..not_begun(over.fault()) }
+            }
         }
     }
 }
 
 fn refused(code: ErrorCode, message: &str) -> DirectResult {
+    not_begun(Fault::new(code, message))
+}
+
+fn not_begun(fault: Fault) -> DirectResult {
     DirectResult {
         execution: None,
-        outcome: Err(Fault::new(code, message)),
+        outcome: Err(fault),
         logs: Vec::new(),
         usage: Usage::default(),
+        retry_after: None,
     }
 }

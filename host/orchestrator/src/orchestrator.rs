@@ -71,7 +71,12 @@ impl Orchestrator {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(directory::follow(Arc::clone(&directory), changes, stop.clone()));
-        tasks.spawn(history::write(Arc::clone(&history), store.clone(), stop.clone()));
+        tasks.spawn(history::write(
+            Arc::clone(&history),
+            Arc::clone(&directory),
+            store.clone(),
+            stop.clone(),
+        ));
         tasks.spawn(maintenance::maintain(store.clone(), config.history, stop.clone()));
 
         let keeper = Keeper::new(store.clone(), Arc::clone(&metrics));

@@ -11,7 +11,7 @@ use std::{
 
 use picloud_core::{
     Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
-    Invocation, KvReads, Logs, Usage,
+    FuelMeter, Invocation, KvReads, Logs, Usage,
 };
 use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
 
@@ -36,6 +36,8 @@ pub(crate) struct Job<'a> {
     pub(crate) execution: ExecutionId,
     /// Where all attempts record what they call over HTTP.
     pub(crate) egress: EgressLog,
+    /// Counts what all attempts use.
+    pub(crate) spent: &'a Arc<FuelMeter>,
 }
 
 /// How a run ended.
@@ -74,7 +76,7 @@ impl Runner {
         event: impl Fn() -> Event,
         accept: impl Fn(Answer) -> Result<T, Fault>,
     ) -> Ran<T> {
-        let deadline = Instant::now() + Duration::from_millis(job.app.limits.wall_ms);
+        let deadline = Instant::now() + Duration::from_millis(job.script.limits.wall_ms);
         let mut usage = Usage::default();
         let mut locks = None;
         let mut reruns = 0;
@@ -126,9 +128,10 @@ impl Runner {
             script: job.script.name.clone(),
             image: job.script.image,
             event,
-            limits: job.app.limits,
+            limits: job.script.limits,
             egress: job.egress.clone(),
             deadline,
+            spent: Arc::clone(job.spent),
         };
         self.executor.execute(invocation, Arc::clone(&job.app.host)).await
     }

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use picloud_core::{
-    AccessSettings, AppId, AppName, DomainName, EgressRules, ImageKey, LimitsPatch, MethodSet, RateLimit,
-    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName, Uses,
+    AccessSettings, AppId, AppName, DomainName, EgressRules, Hour, ImageKey, LimitsPatch, MethodSet,
+    RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName,
+    Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    RouteMode, SigningKey, Store, StoreError,
+    HourFuel, RouteMode, SigningKey, Store, StoreError,
     apps::limits,
     routes::{methods, rate, target},
     signing_keys::opened,
-    text::{digest, parse},
+    text::{digest, parse, unsigned},
 };
 
 /// An app with all that leads to its scripts.
@@ -40,6 +41,8 @@ pub struct AppDirectory {
     pub has_files: bool,
     /// Its scripts, by name.
     pub scripts: Vec<DirectoryScript>,
+    /// The fuel it used in the hours of the present day.
+    pub fuel: Vec<HourFuel>,
 }
 
 /// A route.
@@ -87,6 +90,8 @@ pub struct DirectoryScript {
     pub image: ImageKey,
     /// The secrets that it may read: those that the active version declares.
     pub secrets: BTreeSet<SecretName>,
+    /// The limits it sets for itself.
+    pub limits: LimitsPatch,
 }
 
 impl Store {
@@ -112,6 +117,7 @@ impl Store {
         load_scripts(&mut transaction, only, &mut apps).await?;
         load_routes(&mut transaction, only, &mut apps).await?;
         load_keys(&mut transaction, only, &mut apps).await?;
+        load_fuel(&mut transaction, only, &mut apps).await?;
         transaction.commit().await?;
         apps.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(apps)
@@ -150,6 +156,7 @@ async fn load_apps(
             routes: Vec::new(),
             has_files: row.has_files,
             scripts: Vec::new(),
+            fuel: Vec::new(),
         })
     })
     .collect()
@@ -180,7 +187,9 @@ async fn load_scripts(
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
         r#"SELECT s.app_id, s.name, v.id, v.number, v.image_key,
-            CASE WHEN v.uses ? 'secrets' THEN v.uses END AS "uses: Json<Uses>"
+            CASE WHEN v.uses ? 'secrets' THEN v.uses END AS "uses: Json<Uses>",
+            ARRAY(SELECT l.name FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_names!",
+            ARRAY(SELECT l.value FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_values!"
         FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
         WHERE $1::uuid IS NULL OR s.app_id = $1 ORDER BY s.name"#,
         only,
@@ -193,6 +202,7 @@ async fn load_scripts(
                 number: row.number,
                 image: ImageKey::from_bytes(digest(row.image_key)?),
                 secrets: row.uses.map(|uses| uses.secrets()).unwrap_or_default(),
+                limits: limits(row.limit_names.into_iter().zip(row.limit_values)),
             });
         }
     }
@@ -254,6 +264,25 @@ async fn load_keys(
         let id = RouteId::from_uuid(row.route_id);
         if let Ok(at) = app.routes.binary_search_by_key(&id, |route| route.id) {
             app.routes[at].keys.push(RouteKey { key: opened(row.key)?, expires_at: row.expires_at });
+        }
+    }
+    Ok(())
+}
+
+async fn load_fuel(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "SELECT app_id, hour, fuel FROM usage_apps
+        WHERE hour >= $2 AND ($1::uuid IS NULL OR app_id = $1) ORDER BY app_id, hour",
+        only,
+        Hour::of(OffsetDateTime::now_utc()).first_of_day().start(),
+    );
+    for row in rows.fetch_all(&mut **transaction).await? {
+        if let Some(app) = find(apps, row.app_id) {
+            app.fuel.push(HourFuel { hour: Hour::of(row.hour), fuel: unsigned(row.fuel) });
         }
     }
     Ok(())

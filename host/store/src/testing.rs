@@ -17,7 +17,7 @@ use crate::{DatabaseAddress, Store, StoreConfig};
 const TEMPLATE: &str = "picloud_template";
 
 /// A database of its own for one test. It stays until the process ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TestDatabase {
     config: StoreConfig,
 }
@@ -66,6 +66,15 @@ impl TestDatabase {
     pub async fn execute(&self, sql: &str) {
         let mut connection = self.connection().await;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect(sql);
+    }
+
+    /// Cuts all connections to it, whatever they are doing.
+    pub async fn terminate_connections(&self) {
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
     }
 
     /// The first column of a query's only row, as a number.

@@ -34,6 +34,12 @@ impl RateLimit {
         Ok(Self { requests, seconds })
     }
 
+    /// So many requests a second, within what a limit can be.
+    pub fn per_second(requests: u64) -> Self {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX).clamp(1, Self::MOST_REQUESTS);
+        Self { requests, seconds: 1 }
+    }
+
     /// How many requests.
     pub const fn requests(self) -> u32 {
         self.requests

@@ -70,6 +70,11 @@ fn set(
     let shared = &running(state)?.shared;
     shared.charge_call(collection.len() + key.len() + value.len())?;
     let id = id(collection, key)?;
+    let limit = shared.limits.kv_key_bytes;
+    if id.key.as_str().len() as u64 > limit {
+        let message = format!("the key has {} bytes; at most {limit} are allowed", id.key.as_str().len());
+        return Err(HostError::new(ErrorCode::TooLarge, message).into());
+    }
     let limit = shared.limits.kv_value_bytes;
     if value.len() as u64 > limit {
         let message = format!("the value has {} bytes as JSON; at most {limit} are allowed", value.len());

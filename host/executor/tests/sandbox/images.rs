@@ -26,6 +26,7 @@ fn invoke(executor: &Executor, app: &Arc<TestApp>, image: ImageKey) -> Result<An
         limits: Limits::default(),
         egress: EgressLog::default(),
         deadline: std::time::Instant::now() + std::time::Duration::from_secs(10),
+        spent: Arc::default(),
     };
     runtime().block_on(executor.execute(invocation, app.clone())).outcome
 }
@@ -143,6 +144,7 @@ fn every_pool_mode_gives_the_same_answer_for_the_same_fuel() {
             limits: Limits::default(),
             egress: EgressLog::default(),
             deadline: std::time::Instant::now() + std::time::Duration::from_secs(10),
+            spent: Arc::default(),
         };
         let completion = runtime().block_on(executor.execute(invocation, app.clone()));
         assert_eq!(completion.outcome, Ok(Answer::Value("100".into())));

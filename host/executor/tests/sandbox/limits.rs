@@ -1,8 +1,11 @@
 //! Every limit ends in its own code, and the next invocation works.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use picloud_core::{Event, Limits};
+use picloud_core::{Event, FuelMeter, Limits};
 
 use crate::support::{TestApp, body, code, post};
 
@@ -108,6 +111,38 @@ fn a_value_over_its_limit_can_be_caught() {
     )]);
     let small = Limits { kv_value_bytes: 1_000, ..Limits::default() };
     assert_eq!(body(&app.run("set", post("{}"), small)), "too_large");
+}
+
+#[test]
+fn a_key_over_its_limit_can_be_caught() {
+    let source = r#"try { kv::set("c", "12345", 1); } catch (e) { return e.code; } "stored""#;
+    let app = TestApp::new(&[("set", source)]);
+    let limits = |kv_key_bytes| Limits { kv_key_bytes, ..Limits::default() };
+    assert_eq!(body(&app.run("set", post("{}"), limits(4))), "too_large");
+    assert_eq!(body(&app.run("set", post("{}"), limits(5))), "stored");
+}
+
+#[test]
+fn the_meter_counts_what_a_completion_says_and_what_is_given_up() {
+    let app = TestApp::new(&[
+        ("adds", "let x = 0; for i in 0..100 { x += i; } x"),
+        ("calls", "app::invoke(\"adds\", ()) + app::invoke(\"adds\", ())"),
+        ("fails", "app::invoke(\"adds\", ()); throw 1"),
+        ("spins", "loop {}"),
+        ("nests", "app::invoke(\"spins\", ())"),
+    ]);
+    for name in ["adds", "calls", "fails", "spins", "nests"] {
+        let meter = Arc::new(FuelMeter::default());
+        let completion = app.run_metered(name, limits(), &meter);
+        assert_eq!(meter.spent(), completion.usage.fuel, "{name}");
+        assert!(meter.spent() > 0, "{name}");
+    }
+    let endless = Limits { fuel: 20_000_000_000, wall_ms: 60_000, ..Limits::default() };
+    for name in ["spins", "nests"] {
+        let meter = Arc::new(FuelMeter::default());
+        app.give_up(name, endless, &meter);
+        assert!((1..endless.fuel).contains(&meter.spent()), "{name}: {}", meter.spent());
+    }
 }
 
 #[test]

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use picloud_core::{
     Answer, AppId, BoxFuture, BuildError, BuiltScript, Callee, Completion, Effects, EgressAnswer, EgressCall,
     EgressLog, ErrorCode, Event, Execute, ExecutionId, FileGeneration, FileList, FileListQuery, FileListed,
-    FilePath, FileVersion, FileWrite, HostCalls, HostError, HttpRequest, ImageKey, Invocation, KvEntry, KvId,
-    KvListQuery, KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName, ScriptSources,
-    SecretName, SecretValue, StoredFile, VariableName,
+    FilePath, FileVersion, FileWrite, FuelMeter, HostCalls, HostError, HttpRequest, ImageKey, Invocation,
+    KvEntry, KvId, KvListQuery, KvListed, KvVersion, KvWrite, Libraries, Limits, RequestId, ScriptName,
+    ScriptSources, SecretName, SecretValue, StoredFile, VariableName,
 };
 use picloud_executor::{Compiler, Executor, ExecutorConfig};
 use tokio::runtime::Runtime;
@@ -87,7 +87,47 @@ impl TestApp {
         runtime().block_on(self.start(name, event, limits))
     }
 
+    /// Runs a direct call whose fuel `meter` counts.
+    pub(crate) fn run_metered(
+        self: &Arc<Self>,
+        name: &str,
+        limits: Limits,
+        meter: &Arc<FuelMeter>,
+    ) -> Completion {
+        let event = Event::Invoke("null".to_owned());
+        runtime().block_on(self.start_metered(name, event, limits, Arc::clone(meter)))
+    }
+
+    /// Begins a direct call and gives it up in the middle, after some turns of it.
+    pub(crate) fn give_up(self: &Arc<Self>, name: &str, limits: Limits, meter: &Arc<FuelMeter>) {
+        let event = Event::Invoke("null".to_owned());
+        runtime().block_on(async {
+            let turns = async {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                completion = self.start_metered(name, event, limits, Arc::clone(meter)) => {
+                    panic!("{name} ended by itself: {:?}", completion.outcome)
+                }
+                () = turns => {}
+            }
+        });
+    }
+
     pub(crate) async fn start(self: &Arc<Self>, name: &str, event: Event, limits: Limits) -> Completion {
+        self.start_metered(name, event, limits, Arc::default()).await
+    }
+
+    async fn start_metered(
+        self: &Arc<Self>,
+        name: &str,
+        event: Event,
+        limits: Limits,
+        spent: Arc<FuelMeter>,
+    ) -> Completion {
         let script = script_name(name);
         let image = self.current.lock().unwrap()[&script];
         let invocation = Invocation {
@@ -99,6 +139,7 @@ impl TestApp {
             limits,
             egress: EgressLog::default(),
             deadline: Instant::now() + Duration::from_millis(limits.wall_ms),
+            spent,
         };
         executor().execute(invocation, self.clone()).await
     }

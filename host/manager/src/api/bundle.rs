@@ -10,8 +10,8 @@ use axum::{
     extract::{Request, State},
 };
 use picloud_core::{
-    AccessPatch, App, AppId, AppName, Capability, EgressRules, ErrorCode, FilePath, LimitsPatch, ScriptName,
-    VariableName,
+    AccessPatch, App, AppId, AppName, Capability, EgressRules, ErrorCode, FilePath, LimitsPatch,
+    ScriptLimitsPatch, ScriptName, VariableName,
 };
 use picloud_store::{
     AppRow, BundleFile, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle,
@@ -31,6 +31,7 @@ use crate::{
         endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
         routes::{RouteRequest, RouteView},
+        script_limits::ScriptLimitsChange,
         scripts::{Available, ScriptUrls, ScriptView, UsedView, UsesView, newly, not_found},
     },
     context::{Context, app_not_found},
@@ -65,6 +66,10 @@ pub(crate) struct Bundle {
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
     limits: Option<Object<LimitsPatch>>,
+    /// Limits of single scripts, of the bundle or of the app, to change, which needs the scope `app:admin` as well.
+    #[schema(value_type = Option<std::collections::HashMap<String, ScriptLimitsChange>>)]
+    #[serde(default, deserialize_with = "script_limits")]
+    script_limits: Option<BTreeMap<ScriptName, ScriptLimitsPatch>>,
     /// Settings of who may call, to replace, which needs the scope `app:admin` as well.
     #[schema(value_type = Option<EndpointAccessChange>)]
     access: Option<Object<AccessPatch>>,
@@ -143,6 +148,13 @@ fn scripts<'de, D: Deserializer<'de>>(
     scripts.read(deserializer).map(shared).map(Arc::new)
 }
 
+fn script_limits<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<ScriptName, ScriptLimitsPatch>>, D::Error> {
+    let limits = UniqueNames { what: "script", values: "limits", most: BUNDLE_SCRIPTS };
+    limits.read(deserializer).map(Some)
+}
+
 fn variables<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<VariableName, Arc<str>>>, D::Error> {
@@ -180,7 +192,11 @@ pub(crate) async fn deploy_bundle(
         caller.may(Capability::AppManageSettings(destination.app().id))?;
         context.config.ceiling.check(limits)?;
     }
-    if bundle.access.is_some() || bundle.egress.is_some() || bundle.env.is_some() {
+    if bundle.access.is_some()
+        || bundle.egress.is_some()
+        || bundle.env.is_some()
+        || bundle.script_limits.is_some()
+    {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
     let routes = bundle.routes.map(|routes| {
@@ -190,6 +206,7 @@ pub(crate) async fn deploy_bundle(
         scripts: bundle.scripts,
         routes: routes.transpose()?,
         limits,
+        script_limits: bundle.script_limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
         access: bundle.access.map(|Object(access)| access),
         egress: bundle.egress.map(|Object(egress)| egress),
@@ -235,6 +252,7 @@ struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
     limits: Option<LimitsPatch>,
+    script_limits: Option<BTreeMap<ScriptName, ScriptLimitsPatch>>,
     others: OtherScripts,
     access: Option<AccessPatch>,
     egress: Option<EgressRules>,
@@ -289,6 +307,7 @@ async fn deploy_to(
         scripts: &versions,
         routes: contents.routes.as_deref(),
         limits,
+        script_limits: contents.script_limits.as_ref(),
         others: contents.others,
         admin: caller.first_member(),
         access: contents.access.as_ref(),
@@ -296,8 +315,14 @@ async fn deploy_to(
         variables: contents.variables.as_ref(),
         files: files.as_ref(),
     };
-    let has_settings = contents.limits.is_some() || contents.access.is_some() || contents.egress.is_some();
+    let has_settings = contents.limits.is_some()
+        || contents.script_limits.is_some()
+        || contents.access.is_some()
+        || contents.egress.is_some();
     let turn = if has_settings { Some(context.limits_turn.lock().await) } else { None };
+    if let Some(script_limits) = &contents.script_limits {
+        check_script_limits(context, destination, &limits, script_limits).await?;
+    }
     let put = context.store.put_bundle(destination.target(), bundle).await;
     drop(turn);
     let put = match put {
@@ -339,8 +364,9 @@ async fn explained(
         return from_store(error);
     }
     let is_deployed = |name: &ScriptName| deployed.scripts.iter().any(|script| script.version.name == *name);
-    let named = deployed.routes.unwrap_or_default().iter().filter_map(|route| route.target.script());
-    for script in named.filter(|script| !is_deployed(script)) {
+    let routed = deployed.routes.unwrap_or_default().iter().filter_map(|route| route.target.script());
+    let limited = deployed.script_limits.into_iter().flat_map(BTreeMap::keys);
+    for script in routed.chain(limited).filter(|script| !is_deployed(script)) {
         match context.store.script(app.id, script).await {
             Ok(Some(_)) => {}
             Ok(None) => return not_found(app, script),
@@ -374,6 +400,28 @@ fn check_sizes(scripts: &BTreeMap<ScriptName, Arc<str>>, most: u64) -> Result<()
                 .field(format!("scripts.{name}"))
                 .with("limit", most));
         }
+    }
+    Ok(())
+}
+
+/// Checks the limits of scripts against those that the app has with the bundle.
+async fn check_script_limits(
+    context: &Context,
+    destination: &Destination,
+    limits: &LimitsPatch,
+    script_limits: &BTreeMap<ScriptName, ScriptLimitsPatch>,
+) -> Result<(), ApiError> {
+    let set = match destination {
+        Destination::Present(app) => {
+            context.store.app(app.id).await.map_err(from_store)?.map(|row| row.limits)
+        }
+        Destination::New(_) => None,
+    };
+    let in_force = context.config.ceiling.clamp(&set.unwrap_or_default().merged(limits));
+    for (script, patch) in script_limits {
+        in_force.check_script(patch).map_err(|error| {
+            ApiError::from(error).preceded_by(&format!("the limits of the script {script}: "))
+        })?;
     }
     Ok(())
 }
@@ -453,7 +501,7 @@ async fn bundled(
     let mut scripts: Vec<_> = put
         .iter()
         .map(|put| BundledScript {
-            script: ScriptView::of(put.script(), urls.of(put.script())),
+            script: ScriptView::of(put.script(), &urls),
             newly_uses: newly(put),
             warnings: {
                 let mut warnings = warnings.remove(&put.script().name).unwrap_or_default();

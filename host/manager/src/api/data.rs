@@ -235,6 +235,11 @@ pub(crate) async fn put_entry(
     PathNames((_, collection, key)): PathNames<(String, CollectionName, KvKey)>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let (length, most) = (key.as_str().len() as u64, app.limits.kv_key_bytes);
+    if length > most {
+        let detail = format!("key has {length} bytes; this app's limit kv_key_bytes is {most}");
+        return Err(ApiError::new(ErrorCode::TooLarge, detail).field("key").with("limit", most));
+    }
     let id = KvId { collection, key };
     let (parts, body) = request.into_parts();
     let most = app.limits.kv_value_bytes;

@@ -108,6 +108,9 @@ fn answer(result: DirectResult) -> Result<InvokeAnswer, ApiError> {
         }
         Err(fault) => {
             let mut error = ApiError::new(fault.code, fault.message).at(fault.position.as_ref());
+            if let Some(seconds) = result.retry_after {
+                error = error.retry_after(seconds);
+            }
             // What was refused before it began is the caller's; the rest is what the script did.
             if let Some(id) = execution_id {
                 error = error.status(status_of_run(fault.code)).with("execution_id", id);

@@ -6,11 +6,14 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use picloud_core::{LimitField, Limits, LimitsPatch};
+use picloud_core::{LimitField, Limits, LimitsPatch, UNLIMITED};
 use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, Type, schema::AdditionalProperties},
+    openapi::{
+        ObjectBuilder, RefOr, Schema, Type,
+        schema::{AdditionalProperties, SchemaType},
+    },
 };
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     store_error::from_store,
 };
 
-/// Limits as clients see them: one flat object of whole numbers.
+/// Limits as clients see them: one flat object of whole numbers, null where there is none.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub(crate) struct LimitsView(pub(crate) Limits);
@@ -30,21 +33,27 @@ pub(crate) struct LimitsView(pub(crate) Limits);
 /// What a client changes of limits: what it names is replaced.
 pub(crate) struct LimitsChange;
 
+/// A limit in the document.
+pub(super) fn number(field: LimitField) -> ObjectBuilder {
+    let range = |value: u64| if value == UNLIMITED { "none".to_owned() } else { value.to_string() };
+    let object = ObjectBuilder::new().minimum(Some(field.least() as f64)).description(Some(format!(
+        "Least {}, default {}, ceiling {} unless {} sets another.",
+        field.least(),
+        range(field.default()),
+        range(field.default_ceiling()),
+        field.env()
+    )));
+    if field.is_optional() {
+        object.schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+    } else {
+        object.schema_type(Type::Integer).default(Some(field.default().into()))
+    }
+}
+
 fn schema(description: &str, are_required: bool) -> RefOr<Schema> {
     let object = ObjectBuilder::new().schema_type(Type::Object).description(Some(description));
     let object = LimitField::ALL.iter().fold(object, |object, field| {
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(field.least() as f64))
-            .default(Some(field.default().into()))
-            .description(Some(format!(
-                "Least {}, default {}, ceiling {} unless {} sets another.",
-                field.least(),
-                field.default(),
-                field.default_ceiling(),
-                field.env()
-            )));
-        let object = object.property(field.as_str(), number);
+        let object = object.property(field.as_str(), number(*field));
         if are_required { object.required(field.as_str()) } else { object }
     });
     RefOr::T(object.additional_properties(Some(AdditionalProperties::FreeForm(false))).build().into())

@@ -17,6 +17,7 @@ pub(crate) mod members;
 pub(crate) mod node;
 pub(crate) mod principals;
 pub(crate) mod routes;
+pub(crate) mod script_limits;
 pub(crate) mod scripts;
 pub(crate) mod secrets;
 pub(crate) mod sessions;

@@ -144,3 +144,16 @@ async fn apps_do_not_share_data() {
     assert!(server.get("/api/v1/apps/other/kv").await.items("name").is_empty());
     assert!(server.get("/api/v1/apps/other/kv/c").await.items("key").is_empty());
 }
+
+#[tokio::test]
+async fn a_key_over_the_apps_limit_is_refused() {
+    let server = Server::start().await;
+    server.app("demo").await;
+    server.call("PUT", "/api/v1/apps/demo/limits").json(&json!({ "kv_key_bytes": 4 })).send().await;
+    let put = |key: &str| {
+        server.call("PUT", &format!("/api/v1/apps/demo/kv/c/{key}")).json(&json!({ "value": 1 })).send()
+    };
+    assert_eq!(put("1234").await.status, 200);
+    let refused = put("12345").await.problem("too_large");
+    assert_eq!((&refused["field"], &refused["limit"]), (&json!("key"), &json!(4)));
+}

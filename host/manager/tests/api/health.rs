@@ -14,7 +14,7 @@ async fn a_node_that_serves_is_ready() {
         ready.json(),
         json!({
             "ready": true, "database": "ready", "node": "ready",
-            "pool_mode": "pool_guarded", "reset": "pagemap_scan", "reasons": [],
+            "pool_mode": "pool_guarded", "reset": "pagemap_scan", "reasons": [], "confinement": [],
         })
     );
     let status = server.get("/api/v1/status").await.json();

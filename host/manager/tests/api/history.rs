@@ -214,19 +214,89 @@ async fn a_shutdown_ends_streams() {
 }
 
 #[tokio::test]
-async fn usage_is_counted_by_hour() {
+async fn usage_is_added_up_by_hour_or_day_and_script() {
     let server = Server::start().await;
     let app = server.app("demo").await;
-    run(&server, &app, "a", Outcome::Succeeded, &[]).await;
-    run(&server, &app, "a", Outcome::Succeeded, &[]).await;
-    run(&server, &app, "b", failure(), &[]).await;
-    let usage = server.get("/api/v1/apps/demo/usage?hours=2").await;
-    assert_eq!(usage.items("outcome"), ["ok", "script_error"]);
-    assert_eq!(usage.items("count"), [2, 1]);
-    assert_eq!(usage.items("fuel_used"), [200, 100]);
-    let month = server.get("/api/v1/apps/demo/usage?hours=744").await.json();
-    assert!(month["next_cursor"].is_string(), "a page covers a day");
-    for bad in ["0", "745", "-1", "x"] {
-        server.get(&format!("/api/v1/apps/demo/usage?hours={bad}")).await.problem("invalid");
+    for _ in 0..3 {
+        run(&server, &app, "a", Outcome::Succeeded, &[]).await;
     }
+    run(&server, &app, "b", failure(), &[]).await;
+    run(&server, &app, "b", Outcome::Succeeded, &[]).await;
+    let usage = async |query: &str| server.get(&format!("/api/v1/apps/demo/usage{query}")).await;
+    let answer = usage("").await;
+    assert_eq!(answer.items("script"), ["a", "b"]);
+    assert_eq!(answer.items("invocations"), [3, 2]);
+    assert_eq!(answer.items("errors"), [json!({}), json!({ "script_error": 1 })]);
+    assert_eq!(answer.items("fuel_used"), [300, 200]);
+    let totals = &answer.json()["totals"];
+    assert_eq!((&totals["invocations"], &totals["fuel_used"]), (&json!(5), &json!(500)));
+    assert_eq!((&totals["errors"], &totals["duration_ms"]), (&json!({ "script_error": 1 }), &json!(2.5)));
+    let median = totals["p50_ms"].as_f64().unwrap();
+    assert!((0.5..=0.5625).contains(&median), "{median}");
+
+    let days = usage("?by=day").await;
+    assert_eq!((days.items("invocations"), &days.json()["by"]), (vec![json!(3), json!(2)], &json!("day")));
+    let first = usage("?limit=1").await.json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = usage(&format!("?limit=1&cursor={cursor}")).await;
+    assert_eq!(second.items("script"), ["b"]);
+    assert_eq!(second.json()["totals"], *totals, "the totals are those of the range, not of the page");
+
+    let before = usage("?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z").await.json();
+    assert_eq!((&before["items"], &before["totals"]["p99_ms"]), (&json!([]), &Value::Null));
+    for bad in [
+        "from=x",
+        "by=week",
+        "hours=24",
+        "cursor=x",
+        "limit=0",
+        "from=2020-01-01T00:00:00Z&to=2020-03-01T00:00:00Z",
+        "from=2020-01-02T00:00:00Z&to=2020-01-01T00:00:00Z",
+        "from=-9999-01-01T00:00:00Z",
+    ] {
+        usage(&format!("?{bad}")).await.problem("invalid");
+    }
+}
+
+#[tokio::test]
+async fn owners_see_what_every_app_uses_and_which_are_near_a_limit() {
+    let server = Server::start().await;
+    let (busy, full) = (server.app("busy").await, server.app("full").await);
+    server.app("quiet").await;
+    run(&server, &busy, "a", failure(), &[]).await;
+    let limits = |app: &str| server.call("PUT", &format!("/api/v1/apps/{app}/limits"));
+    let mut batch = HistoryBatch::default();
+    let usage = Usage { fuel: 84_900, duration: Duration::from_micros(500), ..Usage::default() };
+    let script = ScriptName::new("a").unwrap();
+    batch.count(busy.id, &script, OffsetDateTime::now_utc(), None, &usage);
+    batch.peak(busy.id, OffsetDateTime::now_utc(), 16);
+    server.store.store_history(&batch).await.unwrap();
+    limits("busy").json(&json!({ "fuel_per_hour": 100_000, "fuel_per_day": 1_000_000 })).send().await;
+    let entry =
+        server.call("PUT", "/api/v1/apps/full/kv/c/k").json(&json!({ "value": "x".repeat(96) })).send().await;
+    assert_eq!(entry.status, 200);
+    limits("full").json(&json!({ "kv_bytes": 100 })).send().await;
+
+    let answer = server.get("/api/v1/usage").await;
+    assert_eq!(answer.items("app"), ["busy", "full", "quiet"]);
+    assert_eq!(answer.items("fuel_of_hour"), [85_000, 0, 0]);
+    assert_eq!(answer.items("invocations_of_day"), [2, 0, 0]);
+    assert_eq!(answer.items("failures_of_day"), [1, 0, 0]);
+    let near = answer.items("near");
+    assert_eq!(
+        near[0],
+        json!([
+            { "limit": "concurrency", "used": 16, "most": 16, "percent": 100 },
+            { "limit": "fuel_per_hour", "used": 85_000, "most": 100_000, "percent": 85 },
+        ])
+    );
+    assert_eq!((&near[1][0]["limit"], &near[2]), (&json!("kv_bytes"), &json!([])));
+    assert_eq!(near[1][0]["used"].as_u64().unwrap(), full_bytes(&server, &full).await);
+    let page = server.get("/api/v1/usage?limit=2").await.json();
+    let rest = server.get(&format!("/api/v1/usage?cursor={}", page["next_cursor"].as_str().unwrap())).await;
+    assert_eq!(rest.items("app"), ["quiet"]);
+}
+
+async fn full_bytes(server: &Server, app: &App) -> u64 {
+    server.store.kv_used_bytes(&[app.id]).await.unwrap()[0].1
 }

@@ -2,21 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
 };
 
 use picloud_core::{
-    AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RouteMatch,
-    RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling, ScriptName, SecretName,
+    AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RateLimit,
+    RouteMatch, RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling, ScriptName, SecretName,
     StaticFiles,
 };
 use picloud_store::AppDirectory;
 
 use crate::{
+    budget::FuelLedger,
     gate::{AppGate, Buckets, RouteGate},
     history::Sampler,
     host::{AppHost, Sources},
     quota::KvUsage,
+    rate::{Bucket, Quota},
 };
 
 /// An app with all that leads to its scripts. It never changes; a changed app gets a new entry.
@@ -31,6 +33,8 @@ pub(crate) struct AppEntry {
     pub(crate) state: Arc<AppState>,
     /// What holds for all its endpoints, if anything does.
     pub(crate) gate: Option<Box<AppGate>>,
+    /// The requests that it may take.
+    pub(crate) rate: Quota,
     routes: RouteTable<Target>,
     /// What answers GET where no route does: the static files, if the app has any.
     static_files: Option<Target>,
@@ -47,6 +51,8 @@ pub(crate) struct ScriptEntry {
     pub(crate) image: ImageKey,
     /// The secrets that it may read.
     pub(crate) secrets: BTreeSet<SecretName>,
+    /// The limits in force for invocations that begin with it.
+    pub(crate) limits: Limits,
 }
 
 /// What is known of an app beyond its present form.
@@ -55,6 +61,12 @@ pub(crate) struct AppState {
     pub(crate) kv: KvUsage,
     pub(crate) sampler: Sampler,
     pub(crate) buckets: Buckets,
+    /// The fuel it has used.
+    pub(crate) fuel: FuelLedger,
+    /// The invocations that run now.
+    pub(crate) running: AtomicU32,
+    /// The requests of the present second.
+    pub(crate) requests: Bucket,
 }
 
 /// What a route leads to.
@@ -93,6 +105,7 @@ impl AppEntry {
         sources: &Sources,
         state: Option<Arc<AppState>>,
     ) -> Self {
+        let limits = ceiling.clamp(&app.limits);
         let scripts: Scripts = app
             .scripts
             .into_iter()
@@ -102,12 +115,16 @@ impl AppEntry {
                     version: script.number,
                     image: script.image,
                     secrets: script.secrets,
+                    limits: limits.for_script(&script.limits),
                 };
                 (script.name, Arc::new(entry))
             })
             .collect();
         let scripts = Arc::new(scripts);
-        let state = state.unwrap_or_default();
+        // What is known of an app is newer than what was loaded with it, and goes on.
+        let state = state.unwrap_or_else(|| {
+            Arc::new(AppState { fuel: FuelLedger::restored(&app.fuel), ..AppState::default() })
+        });
         state.buckets.keep(|id| app.routes.iter().any(|route| route.id == id));
         let gate_of = |route| RouteGate::of(app.id, &app.access, route, &state);
         let mut routes = RouteTable::default();
@@ -144,7 +161,8 @@ impl AppEntry {
             id: app.id,
             name: app.name,
             domains: app.domains,
-            limits: ceiling.clamp(&app.limits),
+            rate: Quota::new(RateLimit::per_second(limits.requests_per_second)),
+            limits,
             host: Arc::new(AppHost::new(app.id, sources.clone(), Arc::clone(&scripts), app.egress)),
             scripts,
             state,

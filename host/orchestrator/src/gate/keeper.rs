@@ -15,7 +15,11 @@ use super::{
     signature::{self, SignatureError},
     token::{Callers, Shown},
 };
-use crate::{metrics::Metrics, rate::Clients};
+use crate::{
+    directory::AppEntry,
+    metrics::Metrics,
+    rate::{Clients, Verdict},
+};
 
 /// Keeps the gates of a node.
 pub(crate) struct Keeper {
@@ -60,6 +64,20 @@ impl Keeper {
             RouteAccess::Public | RouteAccess::Hmac => self.may_read_logs(app, headers).await,
         };
         Ok(Entered { rates, may_read_logs })
+    }
+
+    /// Takes one of the requests that an app may take in a second. It comes after what the route asks, so that clients who
+    /// are refused there take nothing from the others.
+    pub(crate) fn take_request(&self, app: &AppEntry) -> Result<(), Problem> {
+        match app.state.requests.take(app.rate, self.clients.now()) {
+            Verdict::Passed { .. } => Ok(()),
+            Verdict::Refused { retry_after } => {
+                self.metrics.turned_away("requests_per_second");
+                let detail = format!("this app takes {} requests", app.rate.limit);
+                let retry_after = u32::try_from(retry_after).unwrap_or(u32::MAX);
+                Err(Problem::new(ErrorCode::RateLimited).detail(detail).retry_after(retry_after))
+            }
+        }
     }
 
     /// Lets holders of a token in that may invoke scripts of the app; whether they may read its logs as well.

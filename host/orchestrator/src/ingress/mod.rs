@@ -27,9 +27,12 @@ use picloud_edge::{
     BodyTimes, Client, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run,
 };
 
+use time::OffsetDateTime;
+
 use crate::{
     Addressing, OrchestratorConfig,
     admission::{Admission, Permit, Refusal},
+    budget::OverBudget,
     directory::{Answers, AppEntry, Directory, ScriptEntry},
     files::Files,
     gate::{Claimed, CorsPolicy, Entered, Keeper, can_show_token, is_preflight},
@@ -172,6 +175,7 @@ impl Ingress {
             // Boxed, since most requests ask nobody.
             Box::pin(self.keeper.enter(app.id, gate, client.ip, &parts.headers)).await?
         };
+        self.keeper.take_request(app)?;
         let limit = app.limits.request_body_bytes;
         let body = self.body_memory.read(&parts.headers, body, limit, self.body_times).await?;
         let claimed = self.keeper.check_body(gate, &parts.headers, &body.bytes)?;
@@ -220,7 +224,7 @@ impl Ingress {
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
         let Admitted { id, app, script, origin, entered } = admitted;
-        let _permit = self.admit(app).await.map_err(|refusal| Problem::new(refusal.code()))?;
+        let _permit = self.admit(app).await.map_err(NotAdmitted::problem)?;
         if let Some(claimed) = claimed {
             claimed.keep();
         }
@@ -228,12 +232,13 @@ impl Ingress {
         let execution = ExecutionId::from_uuid(id.as_uuid());
         let run = Run { id: execution, request_id: id, app, script, kind: EventKind::Http };
         let begun = self.history.begin(run);
+        let spent = Arc::clone(&begun.spent);
         let accept = |answer| match answer {
             Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
-        let ran =
-            self.runner.run(Job { app, script, execution, egress: begun.egress() }, event, accept).await;
+        let job = Job { app, script, execution, egress: begun.egress(), spent: &spent };
+        let ran = self.runner.run(job, event, accept).await;
         let (mut answered, outcome) = match ran.outcome {
             Ok(response) => (Ok(full(response)), Outcome::Succeeded),
             Err(fault) => (Err(told(&fault, &ran.usage, app, entered.may_read_logs)), Outcome::Failed(fault)),
@@ -248,13 +253,42 @@ impl Ingress {
         answered
     }
 
-    /// Waits for a slot.
-    pub(crate) async fn admit(&self, app: &AppEntry) -> Result<Permit, Refusal> {
+    /// Waits for a slot, for an app that has fuel left.
+    pub(crate) async fn admit(&self, app: &AppEntry) -> Result<Permit, NotAdmitted> {
+        self.check_budget(app)?;
         let permit = self.admission.acquire(app.id, app.limits.concurrency).await;
-        if let Err(refusal) = permit {
-            self.metrics.refused(refusal);
+        let permit = permit.map_err(|refusal| {
+            self.metrics.refused(refusal.code());
+            NotAdmitted::Refused(refusal)
+        })?;
+        // While it waited, others may have used up what was left.
+        self.check_budget(app)?;
+        Ok(permit)
+    }
+
+    fn check_budget(&self, app: &AppEntry) -> Result<(), NotAdmitted> {
+        app.state.fuel.check(&app.limits, OffsetDateTime::now_utc()).map_err(|over| {
+            self.metrics.refused(OverBudget::CODE);
+            NotAdmitted::OverBudget(over)
+        })
+    }
+}
+
+/// Why a request does not run.
+#[derive(Debug)]
+pub(crate) enum NotAdmitted {
+    /// It got no slot.
+    Refused(Refusal),
+    /// The app has no fuel left.
+    OverBudget(OverBudget),
+}
+
+impl NotAdmitted {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Refused(refusal) => Problem::new(refusal.code()),
+            Self::OverBudget(over) => over.problem(),
         }
-        permit
     }
 }
 

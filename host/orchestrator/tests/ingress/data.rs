@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use futures_util::future::join_all;
 use picloud_core::{DirectCall, ErrorCode, LimitField, Node as _, RequestId, ScriptName};
-use picloud_store::{ExecutionFilter, LogContent, LogEntry, PageSize};
+use picloud_store::{ExecutionFilter, LogContent, LogEntry, PageSize, UsagePeriod, UsageRange};
 use time::OffsetDateTime;
 
 use crate::{
@@ -89,10 +89,14 @@ async fn the_history_keeps_failures_and_a_sample_and_counts_everything() {
     assert_eq!(logs.iter().map(said).collect::<Vec<_>>(), ["about to fail"]);
 
     let hour = Duration::from_hours(1);
-    let usage = store.usage(demo, started - hour, started + hour).await.unwrap();
-    let counted: Vec<_> = usage.iter().map(|hour| (hour.script.as_str(), hour.error, hour.count)).collect();
-    assert_eq!(counted, [("fail", Some(ErrorCode::ScriptError), 1), ("hello", None, 5)]);
-    assert_eq!(usage[1].fuel, 5000);
+    let range = UsageRange { from: started - hour, to: started + hour, by: UsagePeriod::Hour };
+    let usage = store.usage(demo, range, None, PageSize::default()).await.unwrap().items;
+    let counted: Vec<_> = usage
+        .iter()
+        .map(|row| (row.script.as_str(), row.counts.invocations, row.counts.errors.get("script_error")))
+        .collect();
+    assert_eq!(counted, [("fail", 1, Some(&1)), ("hello", 5, None)]);
+    assert_eq!(usage[1].counts.fuel, 5000);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod access;
 mod addressing;
+mod budgets;
 mod client;
 mod cors;
 mod data;

@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node that serves.
 pub(crate) struct Platform {
+    pub(crate) database: TestDatabase,
     pub(crate) store: Store,
     pub(crate) node: Arc<Orchestrator>,
     pub(crate) scripts: Arc<Scripts>,
@@ -38,7 +39,35 @@ pub(crate) struct Platform {
     served: JoinHandle<Served>,
 }
 
+fn config() -> OrchestratorConfig {
+    let sandbox = SandboxMode { pool_mode: "on_demand", reset: "decommit" };
+    OrchestratorConfig::new(Addressing::new(None).unwrap(), sandbox)
+}
+
+/// A node over a database, with its files below a folder.
+async fn node(
+    config: OrchestratorConfig,
+    store: Store,
+    scripts: Arc<Scripts>,
+    vault: Arc<Vault>,
+    folder: &std::path::Path,
+) -> Arc<Orchestrator> {
+    let cache = Arc::new(FileCache::open(&folder.join("files"), 64 << 20).unwrap());
+    // The servers of the tests are on this machine.
+    let addresses = AddressPolicy { opened: vec!["127.0.0.1".parse().unwrap()], listeners: Vec::new() };
+    let egress = EgressConfig { addresses, roots: ExtraRoots::default(), resolver: Arc::new(SystemResolver) };
+    let egress = Arc::new(Egress::new(egress).unwrap());
+    Orchestrator::start(config, store, scripts as Arc<dyn Execute>, vault, cache, egress).await.unwrap()
+}
+
 impl Platform {
+    /// Another node over the same database, which takes no requests but direct calls.
+    pub(crate) async fn other_node(&self) -> Arc<Orchestrator> {
+        let folder = tempfile::tempdir().unwrap();
+        let (scripts, vault) = (Arc::clone(&self.scripts), Arc::clone(&self.vault));
+        node(config(), self.store.clone(), scripts, vault, folder.path()).await
+    }
+
     /// A node with the defaults.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
@@ -46,26 +75,18 @@ impl Platform {
 
     /// A node with some of the defaults changed.
     pub(crate) async fn with(change: impl FnOnce(&mut OrchestratorConfig)) -> Self {
-        let store = TestDatabase::create().await.store().await;
+        let database = TestDatabase::create().await;
+        let store = database.store().await;
         let demo = store.create_app(&AppName::new("demo").unwrap()).await.unwrap().id;
         for name in NAMES {
             put_script(&store, demo, name).await;
         }
-        let sandbox = SandboxMode { pool_mode: "on_demand", reset: "decommit" };
-        let mut config = OrchestratorConfig::new(Addressing::new(None).unwrap(), sandbox);
+        let mut config = config();
         change(&mut config);
         let scripts = Arc::new(Scripts::default());
         let folder = tempfile::tempdir().unwrap();
         let vault = Arc::new(Vault::open(&folder.path().join("keys"), &[]).unwrap());
-        let cache = Arc::new(FileCache::open(&folder.path().join("files"), 64 << 20).unwrap());
-        // The servers of the tests are on this machine.
-        let addresses = AddressPolicy { opened: vec!["127.0.0.1".parse().unwrap()], listeners: Vec::new() };
-        let egress =
-            EgressConfig { addresses, roots: ExtraRoots::default(), resolver: Arc::new(SystemResolver) };
-        let egress = Arc::new(Egress::new(egress).unwrap());
-        let executor: Arc<dyn Execute> = Arc::clone(&scripts) as _;
-        let node = Orchestrator::start(config, store.clone(), executor, Arc::clone(&vault), cache, egress);
-        let node = node.await.unwrap();
+        let node = node(config, store.clone(), Arc::clone(&scripts), Arc::clone(&vault), folder.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -78,7 +99,7 @@ impl Platform {
                 node.serve(listener, shutdown).await
             }
         });
-        Self { store, node, scripts, demo, address, vault, folder, stop: Some(stop), served }
+        Self { database, store, node, scripts, demo, address, vault, folder, stop: Some(stop), served }
     }
 
     /// Sends bytes over a new connection and reads one answer, which must come.

@@ -113,6 +113,7 @@ impl Scripts {
             "echo" | "api/nested" => Ok(echo(request)),
             "respond" => Ok(respond(&request.body)),
             "hold" => {
+                invocation.spent.add(700);
                 self.holding.fetch_add(1, SeqCst);
                 self.release.acquire().await.unwrap().forget();
                 Ok(text("held"))

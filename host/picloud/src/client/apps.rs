@@ -1,15 +1,15 @@
 //! `picloud app`: apps and their limits.
 
 use clap::{Args, Subcommand};
-use picloud_core::{AccessSettings, AppName, LimitField, LimitsPatch};
-use serde::Deserialize;
+use picloud_core::{AccessSettings, AppName, LimitField};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::{
     CommonArgs,
     access::warn_of_development,
-    api::{Api, Payload},
+    api::{Api, Payload, segment},
     app_name, app_path,
     error::ClientError,
     limits,
@@ -59,15 +59,21 @@ pub(crate) struct DeleteArgs {
 /// `picloud app limits`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set memory_bytes=8MiB --set wall_ms=2s"
+    after_help = "Examples:\n  picloud app limits demo\n  picloud app limits demo --set memory_bytes=8MiB --set wall_ms=2s\n  \
+                  picloud app limits demo --set fuel_per_day=50_000_000_000\n  \
+                  picloud app limits demo --script report --set wall_ms=500 --set fuel=none"
 )]
 pub(crate) struct LimitsArgs {
     /// Its name
     #[arg(value_name = "APP", value_parser = app_name)]
     name: AppName,
-    /// A limit to set; may be given more than once. Sizes take KiB, MiB and GiB, times ms, s, min and h
+    /// Those of this script: fuel, memory and time, at or under the app's
+    #[arg(long, value_name = "SCRIPT")]
+    script: Option<String>,
+    /// A limit to set; may be given more than once. Sizes take KiB, MiB and GiB, times ms, s, min and h; `none` takes a
+    /// budget away, and gives a script's limit back to its app
     #[arg(long, value_name = "NAME=VALUE", value_parser = limits::assignment)]
-    set: Vec<(LimitField, u64)>,
+    set: Vec<(LimitField, Option<u64>)>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -144,27 +150,48 @@ fn delete(args: &DeleteArgs) -> Result<(), ClientError> {
 }
 
 fn show_or_set_limits(args: &LimitsArgs) -> Result<(), ClientError> {
+    let (path, change) = match &args.script {
+        None => ("/limits".to_owned(), json_of(&limits::of_app(&args.set).map_err(ClientError::Input)?)?),
+        Some(script) => (
+            format!("/scripts/{}/limits", segment(script)),
+            json_of(&limits::of_script(&args.set).map_err(ClientError::Input)?)?,
+        ),
+    };
+    let path = app_path(&args.name, &path);
     let api = Api::connect(&args.common)?;
-    let path = app_path(&args.name, "/limits");
     let answer = if args.set.is_empty() {
         api.get(&path)?
     } else {
-        let mut patch = LimitsPatch::default();
-        args.set.iter().for_each(|(field, value)| patch.set(*field, *value));
-        let patch = serde_json::to_value(patch).map_err(|error| ClientError::Input(error.to_string()))?;
-        api.call(Method::PUT, &path, Payload::Json(&patch))?
+        api.call(Method::PUT, &path, Payload::Json(&change))?
     };
     if args.common.json {
         return print_json(&answer);
     }
-    print_limits(&api.read(&answer)?)
+    let limits: Map<String, Value> = api.read(&answer)?;
+    if args.script.is_some() { print_script_limits(&limits) } else { print_limits(&limits) }
+}
+
+fn json_of(patch: &impl Serialize) -> Result<Value, ClientError> {
+    serde_json::to_value(patch).map_err(|error| ClientError::Input(error.to_string()))
 }
 
 fn print_limits(limits: &Map<String, Value>) -> Result<(), ClientError> {
     let mut table = Table::new(&["LIMIT", "VALUE"]);
     for (name, value) in limits {
-        let shown = value.as_u64().map_or_else(|| value.to_string(), |number| limits::show(name, number));
-        table.row([name.clone(), shown]);
+        table.row([name.clone(), limits::show(name, value.as_u64())]);
+    }
+    table.print("no limits")?;
+    Ok(())
+}
+
+/// The limits in force for a script, and whose they are.
+fn print_script_limits(limits: &Map<String, Value>) -> Result<(), ClientError> {
+    let mut table = Table::new(&["LIMIT", "VALUE", "SET BY"]);
+    for (name, value) in limits.iter().filter(|(_, value)| value.is_number()) {
+        // Its own is not in force where the app's is lower.
+        let is_own = limits["own"].get(name) == Some(value);
+        let set_by = if is_own { "the script" } else { "the app" };
+        table.row([name.clone(), limits::show(name, value.as_u64()), set_by.to_owned()]);
     }
     table.print("no limits")?;
     Ok(())

@@ -7,7 +7,9 @@ use std::{
 };
 
 use clap::Args;
-use picloud_core::{AccessPatch, AppName, EgressRules, FilePath, LimitsPatch, ScriptName, VariableName};
+use picloud_core::{
+    AccessPatch, AppName, EgressRules, FilePath, LimitsPatch, ScriptLimitsPatch, ScriptName, VariableName,
+};
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
 
@@ -50,6 +52,8 @@ folders of yours. It may have:
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
+  [scripts.report.limits]       # fuel, memory_bytes, wall_ms of one script
+  wall_ms = 500
   [access]                      # who may call, see `picloud access set --help`
   client_rate_limit = \"100/min\"
   [env]                         # variables for env::get; the same holds
@@ -93,7 +97,7 @@ enum Extent {
 }
 
 /// What the API takes as a bundle.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Bundle {
     scripts: BTreeMap<ScriptName, String>,
     /// All routes of the app, where the folder has a manifest to say so.
@@ -101,6 +105,9 @@ struct Bundle {
     routes: Option<Vec<BundleRoute>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsPatch>,
+    /// Limits of single scripts; none are sent where there are none, as of variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    script_limits: BTreeMap<ScriptName, ScriptLimitsPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<AccessPatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -206,15 +213,7 @@ fn file(args: &DeployArgs) -> Result<Deployment, ClientError> {
     };
     let app = app(args, app_folder.manifest.name)?;
     let scripts = BTreeMap::from([(name, source)]);
-    let bundle = Bundle {
-        scripts,
-        routes: None,
-        limits: None,
-        access: None,
-        egress: None,
-        env: BTreeMap::new(),
-        files: None,
-    };
+    let bundle = Bundle { scripts, ..Bundle::default() };
     Ok(Deployment { app, bundle, files: None, extent: Extent::Part })
 }
 
@@ -234,13 +233,23 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
+    let script_limits = if is_whole { project.script_limits()? } else { BTreeMap::new() };
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
     let egress = project.manifest.egress.filter(|_| is_whole);
     let env = if is_whole { project.manifest.env } else { BTreeMap::new() };
     Ok(Deployment {
         app: app(args, project.manifest.name)?,
-        bundle: Bundle { scripts: project.scripts, routes, limits, access, egress, env, files: None },
+        bundle: Bundle {
+            scripts: project.scripts,
+            routes,
+            limits,
+            script_limits,
+            access,
+            egress,
+            env,
+            files: None,
+        },
         // A folder without a manifest and without static files says nothing of those of the app.
         files: Some(project.files).filter(|files| is_whole || !files.is_empty()),
         extent: if is_whole { Extent::Whole } else { Extent::Part },

@@ -32,6 +32,7 @@ mod session;
 mod static_folder;
 mod suggest;
 pub(crate) mod tokens;
+mod usage;
 mod uses;
 mod variables;
 
@@ -166,6 +167,8 @@ pub(crate) enum ClientCommand {
     Logs(logs::LogsArgs),
     /// List the history of invocations
     Executions(executions::ExecutionsArgs),
+    /// Show what apps used, and which are near a limit
+    Usage(usage::UsageArgs),
     /// Read and write an app's key-value data
     #[command(subcommand)]
     Kv(kv::KvCommand),
@@ -203,6 +206,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Invoke(args) => invoke::run(&args),
         ClientCommand::Logs(args) => logs::run(&args),
         ClientCommand::Executions(args) => executions::run(&args),
+        ClientCommand::Usage(args) => usage::run(&args),
         ClientCommand::Kv(command) => kv::run(command),
         ClientCommand::Files(command) => app_files::run(command),
         ClientCommand::Env(command) => variables::run(command),

@@ -9,7 +9,7 @@ use std::{
 
 use picloud_core::{
     AccessPatch, AppName, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method, RateLimit,
-    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptName, VariableName, wording::reworded,
+    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub(super) struct Manifest {
     /// Its limits; those that are left out stay as they are.
     #[serde(default, deserialize_with = "limits::of_manifest")]
     pub(super) limits: Option<LimitsPatch>,
+    /// Settings of single scripts.
+    #[serde(default)]
+    scripts: BTreeMap<ScriptName, ManifestScript>,
     /// Who may call its endpoints; what is left out stays as it is.
     #[serde(default, deserialize_with = "access::of_manifest")]
     pub(super) access: Option<AccessPatch>,
@@ -55,6 +58,15 @@ pub(super) struct Manifest {
     /// Its plain variables; those that are left out stay as they are.
     #[serde(default)]
     pub(super) env: BTreeMap<VariableName, String>,
+}
+
+/// `[scripts.NAME]` of `picloud.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestScript {
+    /// The limits it has lower than the app; those that are left out stay as they are.
+    #[serde(default, deserialize_with = "limits::of_manifest_script")]
+    limits: ScriptLimitsPatch,
 }
 
 /// `[[routes]]` of `picloud.toml`.
@@ -248,6 +260,16 @@ impl Project {
         Ok(Self { manifest, scripts, files })
     }
 
+    /// The limits that it sets for single scripts.
+    pub(super) fn script_limits(&self) -> Result<BTreeMap<ScriptName, ScriptLimitsPatch>, ClientError> {
+        let named = self.manifest.scripts.iter().filter(|(_, script)| !script.limits.is_empty());
+        if let Some(missing) = self.manifest.scripts.keys().find(|name| !self.scripts.contains_key(*name)) {
+            let problem = format!("{MANIFEST}: [scripts] names the script {missing}, which has no file");
+            return Err(ClientError::Input(problem));
+        }
+        Ok(named.map(|(name, script)| (name.clone(), script.limits.clone())).collect())
+    }
+
     /// Its routes as the API takes them.
     pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
         let checked = self.manifest.routes.iter().map(|route| {
@@ -380,7 +402,8 @@ mod tests {
                 MANIFEST,
                 "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\naccess = 'token'\n\
                  rate_limit = '9/min'\n[limits]\n\
-                 memory_bytes = '8MiB'\nwall_ms = 2000\n[env]\nREGION = 'eu'\n",
+                 memory_bytes = '8MiB'\nwall_ms = 2000\n[env]\nREGION = 'eu'\n\
+                 [scripts.'api/users'.limits]\nwall_ms = '1s'\nfuel = 'none'\n",
             ),
             ("hello.rhai", "1"),
             ("api/users.rhai", "2"),
@@ -395,6 +418,8 @@ mod tests {
         assert_eq!(env, [("REGION", "eu")]);
         let limits = project.manifest.limits.unwrap();
         assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
+        let of_scripts = serde_json::to_value(project.script_limits().unwrap()).unwrap();
+        assert_eq!(of_scripts, serde_json::json!({ "api/users": { "fuel": null, "wall_ms": 1000 } }));
         let routes = project.routes().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
         let sent = serde_json::to_value(&routes[0]).unwrap();
@@ -466,6 +491,10 @@ mod tests {
             let problem = refused(&[(MANIFEST, &format!("[limits]\nwall_ms = {value}")), ("a.rhai", "")]);
             assert!(problem.contains(&format!("wall_ms is {value}; allowed is a whole number")), "{problem}");
         }
+        assert!(
+            refused(&[(MANIFEST, "[scripts.a.limits]\nconcurrency = 1"), ("a.rhai", "")])
+                .contains("those of scripts are fuel, memory_bytes, wall_ms")
+        );
         assert!(
             refused(&[(MANIFEST, "[env]\n'a b' = ''"), ("a.rhai", "")])
                 .contains("variable name contains ' '")

@@ -1,5 +1,7 @@
 //! Scripts and their versions.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
@@ -10,6 +12,7 @@ use super::{
     api::{Api, Payload, segment, with_query},
     apps::short_time,
     error::ClientError,
+    limits,
     pages::Items,
     session::print_json,
 };
@@ -75,7 +78,14 @@ struct Script {
     url: Option<String>,
     handlers: Vec<String>,
     size: u64,
+    limits: Limits,
     updated_at: String,
+}
+
+/// The limits of a script; here those that it sets for itself.
+#[derive(Debug, Deserialize)]
+struct Limits {
+    own: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,11 +126,15 @@ pub(super) fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&items.json());
     }
-    let mut table = Table::new(&["SCRIPT", "VERSION", "BYTES", "UPDATED", "ADDRESS"]);
+    let mut table = Table::new(&["SCRIPT", "VERSION", "BYTES", "UPDATED", "LIMITS", "ADDRESS"]);
     for script in items.read::<Script>(&api)? {
         let (version, size) = (script.version.to_string(), script.size.to_string());
         let address = address(script.url.as_deref(), &script.handlers);
-        table.row([script.name, version, size, short_time(&script.updated_at), address]);
+        let own = script.limits.own.iter();
+        let own: Vec<_> =
+            own.map(|(name, value)| format!("{name}={}", limits::show(name, Some(*value)))).collect();
+        let own = if own.is_empty() { "-".to_owned() } else { own.join(" ") };
+        table.row([script.name, version, size, short_time(&script.updated_at), own, address]);
     }
     table.print("no scripts yet; `picloud deploy FILE.rhai` uploads one")?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind};
-use picloud_core::{LimitField, SandboxCeiling};
+use picloud_core::{LimitField, SandboxCeiling, UNLIMITED};
 
 /// The ceiling over every app's limits.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +34,11 @@ impl Args for CeilingArgs {
 }
 
 fn argument(field: LimitField) -> Arg {
-    let help =
-        format!("Most that an app's {} may be set to [default: {}]", field.as_str(), field.default_ceiling());
+    let ceiling = match field.default_ceiling() {
+        UNLIMITED => "none".to_owned(),
+        ceiling => ceiling.to_string(),
+    };
+    let help = format!("Most that an app's {} may be set to [default: {ceiling}]", field.as_str());
     Arg::new(field.env())
         .long(flag(field))
         .env(field.env())

@@ -190,6 +190,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "PICLOUD_HISTORY_SUCCESS_PER_SECOND", value_name = "COUNT", default_value = "10", value_parser = values::whole(0, 100_000), help_heading = "Storage")]
     pub(crate) history_success_per_second: u64,
 
+    /// Days that the hourly counters of usage are kept
+    #[arg(long, env = "PICLOUD_USAGE_RETENTION_DAYS", value_name = "DAYS", default_value = "90", value_parser = values::whole(2, 3650), help_heading = "Storage")]
+    pub(crate) usage_retention_days: u64,
+
     /// Days that the audit log is kept
     #[arg(long, env = "PICLOUD_AUDIT_RETENTION_DAYS", value_name = "DAYS", default_value = "365", value_parser = values::whole(1, 36_500), help_heading = "Storage")]
     pub(crate) audit_retention_days: u64,

@@ -162,8 +162,8 @@ fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorCo
     config.history = HistoryConfig {
         successes_per_second: args.history_success_per_second as u32,
         days: args.history_days as u16,
+        usage_days: args.usage_retention_days as u16,
         audit_days: args.audit_retention_days as u16,
-        ..config.history
     };
     config
 }

@@ -18,3 +18,4 @@ mod lifecycle;
 mod limits;
 mod secrets;
 mod support;
+mod usage;

@@ -16,7 +16,7 @@ use super::partitions::{day_of, ensure_days};
 use crate::{
     Store, StoreError,
     text::{bigint, printable},
-    usage::Counters,
+    usage::{Counters, StoredFuel},
 };
 
 /// What is kept of an error's message, in bytes.
@@ -29,13 +29,34 @@ const MAX_LINE_BYTES: usize = 1024;
 pub(super) const FAILURE_SEQ: i32 = i32::MAX;
 
 /// Finished invocations that are not stored yet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HistoryBatch {
+    /// Who stores it, and which of its batches it is, so that it counts once however often it is stored.
+    writer: Uuid,
+    number: i64,
     records: Vec<ExecutionRecord>,
     counters: Counters,
 }
 
+impl Default for HistoryBatch {
+    /// The first batch of a new writer.
+    fn default() -> Self {
+        Self { writer: Uuid::now_v7(), number: 1, records: Vec::new(), counters: Counters::default() }
+    }
+}
+
 impl HistoryBatch {
+    /// An empty batch that comes after this one, of the same writer. A writer stores its batches in their order.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        Self {
+            writer: self.writer,
+            number: self.number + 1,
+            records: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
     /// Counts an invocation and keeps its record.
     pub fn keep(&mut self, record: ExecutionRecord) {
         let error = record.outcome.error_code();
@@ -55,6 +76,11 @@ impl HistoryBatch {
         self.counters.add(app, script, started_at, error, usage);
     }
 
+    /// Notes how many invocations of an app ran at once when one of them began.
+    pub fn peak(&mut self, app: AppId, started_at: OffsetDateTime, concurrency: u32) {
+        self.counters.peak(app, started_at, concurrency);
+    }
+
     /// How many records it has.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -67,22 +93,38 @@ impl HistoryBatch {
 }
 
 impl Store {
-    /// Stores a batch, all or nothing. What belongs to apps that are gone is left out.
-    pub async fn store_history(&self, batch: &HistoryBatch) -> Result<(), StoreError> {
+    /// Stores a batch, all or nothing, and once: to store it again, since an error left open whether it was, changes
+    /// nothing. What belongs to apps that are gone is left out. Answers what the budgets of its apps are compared with.
+    pub async fn store_history(&self, batch: &HistoryBatch) -> Result<Vec<StoredFuel>, StoreError> {
         let days = batch.records.iter().map(|record| day_of(record.id.as_uuid()));
         let days: BTreeSet<_> = days.collect::<Result<_, _>>()?;
         let mut transaction = self.pool.begin().await?;
-        let apps = existing_apps(&mut transaction, batch).await?;
-        let records: Vec<_> = batch.records.iter().filter(|record| apps.contains(&record.app)).collect();
-        if !records.is_empty() {
-            ensure_days(&mut transaction, &days.into_iter().collect::<Vec<_>>()).await?;
-            insert_executions(&mut transaction, &records).await?;
-            insert_logs(&mut transaction, &records).await?;
+        if is_new(&mut transaction, batch).await? {
+            let apps = existing_apps(&mut transaction, batch).await?;
+            let records: Vec<_> = batch.records.iter().filter(|record| apps.contains(&record.app)).collect();
+            if !records.is_empty() {
+                ensure_days(&mut transaction, &days.into_iter().collect::<Vec<_>>()).await?;
+                insert_executions(&mut transaction, &records).await?;
+                insert_logs(&mut transaction, &records).await?;
+            }
+            batch.counters.store(&mut transaction, |app| apps.contains(&app)).await?;
         }
-        batch.counters.store(&mut transaction, |app| apps.contains(&app)).await?;
+        let fuel = batch.counters.stored_fuel(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(fuel)
     }
+}
+
+/// Whether a batch is not stored yet; notes that it is. The row is locked until the transaction ends, so that a batch
+/// that is being stored over a connection nobody hears of any more is waited for.
+async fn is_new(connection: &mut PgConnection, batch: &HistoryBatch) -> Result<bool, StoreError> {
+    let noted = sqlx::query!(
+        "INSERT INTO usage_writers AS w (writer, batch) VALUES ($1, $2)
+        ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, stored_at = now() WHERE w.batch < excluded.batch",
+        batch.writer,
+        batch.number,
+    );
+    Ok(noted.execute(connection).await?.rows_affected() == 1)
 }
 
 /// Those of the batch's apps that exist, and keep existing until the transaction ends.

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AccessPatch, AppId, AppName, EgressRules, LimitsPatch, PrincipalId, ScriptName, ScriptVersionId,
-    VariableName,
+    AccessPatch, AppId, AppName, EgressRules, LimitsPatch, PrincipalId, ScriptLimitsPatch, ScriptName,
+    ScriptVersionId, VariableName,
 };
 use sqlx::PgConnection;
 
 use super::{
     delete::remove,
+    limits,
     put::{NewVersion, PutVersion, VersionCondition, put},
 };
 use crate::{
@@ -51,6 +52,9 @@ pub struct Bundle<'a> {
     pub routes: Option<&'a [NewRoute]>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
+    /// Limits of scripts, of the bundle or of the app, to be changed. That they are at or under the app's is checked by the
+    /// caller.
+    pub script_limits: Option<&'a BTreeMap<ScriptName, ScriptLimitsPatch>>,
     /// Settings of who may call, to be replaced.
     pub access: Option<&'a AccessPatch>,
     /// What scripts may call over HTTP; what is allowed now stays if this is `None`.
@@ -91,7 +95,7 @@ pub struct PutBundle {
 impl Store {
     /// Deploys all of `bundle`, its scripts as [`Store::put_version`] does one, or nothing of it.
     ///
-    /// [`StoreError::NotFound`] if a route leads to a script that neither the bundle nor the app has;
+    /// [`StoreError::NotFound`] if a route or a limit is for a script that neither the bundle nor the app has;
     /// [`StoreError::AlreadyExists`] if the app is to be made and is there; [`StoreError::InUse`] if a script that is
     /// to be deleted is needed by a route or by one that stays.
     pub async fn put_bundle(
@@ -137,6 +141,9 @@ impl Store {
             let put = put(&mut transaction, app, &pinned, VersionCondition::None).await?;
             versions.insert(&version.name, put.version);
             kinds.push((&version.name, put.kind));
+        }
+        for (script, patch) in bundle.script_limits.into_iter().flatten() {
+            limits::replace(&mut transaction, app, script, patch).await?;
         }
         let removed_routes = match bundle.routes {
             Some(routes) => replace_routes(&mut transaction, app, routes).await?,

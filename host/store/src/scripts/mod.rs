@@ -2,18 +2,22 @@
 
 mod bundle;
 mod delete;
+mod limits;
 mod put;
 mod sources;
 mod versions;
 
 use std::collections::BTreeMap;
 
-use picloud_core::{AppId, ImageKey, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash, Uses};
+use picloud_core::{
+    AppId, ImageKey, LimitsPatch, PrincipalId, ScriptId, ScriptName, ScriptVersionId, SourceHash, Uses,
+};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use crate::{
     Page, PageSize, Store, StoreError,
+    apps::limits,
     text::{digest, parse},
 };
 
@@ -51,6 +55,8 @@ pub struct Script {
     pub name: ScriptName,
     /// The version that answers.
     pub active: ScriptVersion,
+    /// The limits it sets for itself; `Limits::for_script` makes those in force of them.
+    pub limits: LimitsPatch,
     /// When its first version was uploaded.
     pub created_at: OffsetDateTime,
 }
@@ -89,7 +95,9 @@ impl Store {
         let rows = sqlx::query_as!(
             ScriptRow,
             r#"SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
-                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by
+                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by,
+                ARRAY(SELECT l.name FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_names!",
+                ARRAY(SELECT l.value FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_values!"
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
             WHERE s.app_id = $1 AND s.name > $2 ORDER BY s.name LIMIT $3"#,
             app.as_uuid(),
@@ -104,7 +112,9 @@ impl Store {
         let row = sqlx::query_as!(
             ScriptRow,
             r#"SELECT s.id AS script_id, s.name, s.created_at AS script_created_at, v.id, v.number, v.source_hash,
-                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by
+                v.image_key, v.size, v.handlers, v.uses AS "uses: Json<Uses>", v.created_at, v.created_by,
+                ARRAY(SELECT l.name FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_names!",
+                ARRAY(SELECT l.value FROM script_limits l WHERE l.script_id = s.id ORDER BY l.name) AS "limit_values!"
             FROM scripts s JOIN script_versions v ON v.id = s.active_version_id
             WHERE s.app_id = $1 AND s.name = $2"#,
             app.as_uuid(),
@@ -156,6 +166,8 @@ struct ScriptRow {
     uses: Option<Json<Uses>>,
     created_at: OffsetDateTime,
     created_by: Option<uuid::Uuid>,
+    limit_names: Vec<String>,
+    limit_values: Vec<i64>,
 }
 
 impl TryFrom<ScriptRow> for Script {
@@ -166,6 +178,7 @@ impl TryFrom<ScriptRow> for Script {
             id: ScriptId::from_uuid(row.script_id),
             name: parse(&row.name)?,
             active: version_of!(row)?,
+            limits: limits(row.limit_names.into_iter().zip(row.limit_values)),
             created_at: row.script_created_at,
         })
     }

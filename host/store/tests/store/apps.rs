@@ -78,6 +78,8 @@ async fn everything_goes_with_its_app() {
         "kv",
         "executions",
         "execution_logs",
+        "script_limits",
+        "usage_apps",
         "usage_hourly",
     ];
     for table in tables {

@@ -1,14 +1,14 @@
 //! Executions, logs, counters and partitions.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use picloud_core::{
-    AppId, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, LogLevel, LogLine, Logs, Outcome,
+    AppId, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, Hour, LogLevel, LogLine, Logs, Outcome,
     RequestId, SourcePosition, Usage,
 };
 use picloud_store::{
-    ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter, Store, StoreError,
-    testing::TestDatabase,
+    AppUsage, ExecutionFilter, HistoryBatch, HourFuel, LogContent, LogEntry, LogPosition, OutcomeFilter,
+    Store, StoreError, StoredFuel, UsageCounts, UsagePeriod, UsageRange, UsageRow, testing::TestDatabase,
 };
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -226,23 +226,130 @@ async fn counters_are_exact_also_for_what_is_not_kept() {
     batch.keep(failure(app, "hello", ErrorCode::OutOfFuel));
     assert_eq!(batch.len(), 2);
     store.store_history(&batch).await.unwrap();
-    // The same execution again: its record is there already, its count is a new one.
-    store.store_history(&batch).await.unwrap();
     assert_eq!(store.executions(app, &<_>::default(), None, size(99)).await.unwrap().items.len(), 2);
 
+    let usage = usage(&store, app, one.started_at, UsagePeriod::Hour).await;
+    let rows: Vec<_> = usage.iter().map(|row| (row.counts.invocations, row.counts.fuel)).collect();
+    assert_eq!(rows, [(11, 132_000), (1, 12_000)], "by hour, then script");
+    assert_eq!(usage[0].counts.errors, BTreeMap::from([("out_of_fuel", 1)]));
+    assert_eq!(usage[0].start.minute(), 0);
+    let each = one.usage.duration;
+    assert_eq!(usage[0].counts.duration, each * 11);
+    let median = usage[0].counts.latencies.percentile(50).unwrap();
+    assert!(median >= each && median <= each * 9 / 8, "{median:?}");
     let day = Duration::from_hours(24);
-    let usage = store.usage(app, one.started_at - day, one.started_at + day).await.unwrap();
-    let rows: Vec<_> = usage.iter().map(|row| (row.error, row.count, row.fuel)).collect();
-    assert_eq!(
-        rows,
-        [(None, 20, 240_000), (Some(ErrorCode::OutOfFuel), 2, 24_000), (None, 2, 24_000)],
-        "by hour, then script, then outcome"
-    );
-    assert_eq!(usage[0].hour.minute(), 0);
-    assert_eq!(usage[0].duration, Duration::from_millis(30));
-    assert!(store.usage(app, one.started_at + day, one.started_at + 2 * day).await.unwrap().is_empty());
-    assert_eq!(store.remove_old_usage(1, 1).await.unwrap(), 1);
-    assert_eq!(store.remove_old_usage(1, 10).await.unwrap(), 2);
+    let range =
+        UsageRange { from: one.started_at + day, to: one.started_at + 2 * day, by: UsagePeriod::Hour };
+    assert!(store.usage(app, range, None, size(9)).await.unwrap().items.is_empty());
+}
+
+/// The usage of the days around `at`.
+async fn usage(store: &Store, app: AppId, at: OffsetDateTime, by: UsagePeriod) -> Vec<UsageRow> {
+    let day = Duration::from_hours(24);
+    let range = UsageRange { from: at - day, to: at + day, by }.whole();
+    let rows = store.usage(app, range, None, size(200)).await.unwrap().items;
+    let mut counted = UsageCounts::default();
+    for row in &rows {
+        counted.invocations += row.counts.invocations;
+        counted.fuel += row.counts.fuel;
+        counted.duration += row.counts.duration;
+        counted.latencies.merge(&row.counts.latencies);
+        for (code, count) in &row.counts.errors {
+            *counted.errors.entry(code).or_default() += count;
+        }
+    }
+    assert_eq!(store.usage_totals(app, range).await.unwrap(), counted, "the totals are those of the rows");
+    // Page after page comes the same.
+    let mut paged: Vec<UsageRow> = Vec::new();
+    loop {
+        let after = paged.last().map(|row| (row.start, row.script.clone()));
+        let after = after.as_ref().map(|(start, script)| (*start, script));
+        let page = store.usage(app, range, after, size(1)).await.unwrap();
+        paged.extend(page.items);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(paged, rows);
+    rows
+}
+
+#[tokio::test]
+async fn a_batch_that_is_stored_again_counts_once() {
+    let (store, app) = with_app().await;
+    let one = record(app, ExecutionId::generate());
+    let mut batch = HistoryBatch::default();
+    batch.keep(one.clone());
+    let first = store.store_history(&batch).await.unwrap();
+    let hour = Hour::of(one.started_at);
+    let fuel = StoredFuel { app, hour, of_batch: one.usage.fuel, total: one.usage.fuel };
+    assert_eq!(first, [fuel]);
+    // As after a connection that broke in the middle of a commit, also many at once.
+    let again = (0..8).map(|_| store.store_history(&batch));
+    for stored in futures_util::future::join_all(again).await {
+        assert_eq!(stored.unwrap(), [fuel]);
+    }
+    let mut next = batch.successor();
+    next.keep(record(app, ExecutionId::generate()));
+    assert_eq!(store.store_history(&next).await.unwrap()[0].total, 2 * one.usage.fuel);
+    // A batch that comes too late is one that was stored.
+    store.store_history(&batch).await.unwrap();
+    assert_eq!(usage(&store, app, one.started_at, UsagePeriod::Hour).await[0].counts.invocations, 2);
+}
+
+#[tokio::test]
+async fn days_have_the_counters_of_their_hours() {
+    let (store, app) = with_app().await;
+    let one = record(app, ExecutionId::generate());
+    let start = Hour::of(OffsetDateTime::now_utc()).first_of_day().start();
+    let mut batch = HistoryBatch::default();
+    for hours in 0..24 {
+        for script in ["a", "b"] {
+            let at = start + Duration::from_hours(hours) + Duration::from_mins(59);
+            let usage = Usage { duration: Duration::from_millis(1 << (hours / 4)), ..one.usage };
+            batch.count(app, &script_name(script), at, None, &usage);
+            batch.peak(app, at, (hours + 1) as u32);
+        }
+    }
+    store.store_history(&batch).await.unwrap();
+    assert_eq!(usage(&store, app, start, UsagePeriod::Hour).await.len(), 48);
+    let days = usage(&store, app, start, UsagePeriod::Day).await;
+    let shown: Vec<_> =
+        days.iter().map(|row| (row.start, row.script.as_str(), row.counts.invocations)).collect();
+    assert_eq!(shown, [(start, "a", 24), (start, "b", 24)]);
+    let slow = days[0].counts.latencies.percentile(99).unwrap();
+    assert!(slow >= Duration::from_millis(32) && slow <= Duration::from_millis(36), "{slow:?}");
+
+    let hour = start + Duration::from_hours(5);
+    let of_apps = store.usage_of_apps(&[AppId::generate(), app], hour).await.unwrap();
+    assert_eq!(of_apps[0], AppUsage::default());
+    let fuel = one.usage.fuel;
+    assert_eq!((of_apps[1].fuel_of_hour, of_apps[1].fuel_of_day), (2 * fuel, 48 * fuel));
+    assert_eq!((of_apps[1].invocations_of_day, of_apps[1].peak_concurrency), (48, 24));
+    let loaded = store.directory_of(app).await.unwrap().unwrap().fuel;
+    assert_eq!(loaded.len(), 24, "a node that starts has the present day");
+    assert_eq!(loaded[3], HourFuel { hour: Hour::of(start + Duration::from_hours(3)), fuel: 2 * fuel });
+}
+
+#[tokio::test]
+async fn old_counters_are_removed_in_small_batches() {
+    let (store, app) = with_app().await;
+    let one =
+        ExecutionRecord { started_at: OffsetDateTime::now_utc(), ..record(app, ExecutionId::generate()) };
+    let mut batch = HistoryBatch::default();
+    for hours in [0, 30, 31, 32] {
+        batch.count(app, &one.script, one.started_at - Duration::from_hours(hours), None, &one.usage);
+    }
+    store.store_history(&batch).await.unwrap();
+    assert_eq!(store.remove_old_usage(1, 2).await.unwrap(), 2);
+    assert_eq!(store.remove_old_usage(1, 2).await.unwrap(), 1);
+    assert_eq!(store.remove_old_usage(1, 2).await.unwrap(), 0);
+    let left = UsageRange {
+        from: one.started_at - Duration::from_hours(99),
+        to: one.started_at + Duration::from_hours(1),
+        by: UsagePeriod::Hour,
+    };
+    assert_eq!(store.usage_totals(app, left).await.unwrap().invocations, 1);
 }
 
 #[tokio::test]

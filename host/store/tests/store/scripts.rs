@@ -1,6 +1,9 @@
 //! Scripts, versions, pinned libraries.
 
-use picloud_core::{BODY_HANDLER, ImageKey, Method, ScriptVersionId, SecretName, SourceHash, UseKind, Uses};
+use picloud_core::{
+    BODY_HANDLER, ImageKey, LimitsPatch, Method, ScriptLimitsPatch, ScriptVersionId, SecretName, SourceHash,
+    UseKind, Uses,
+};
 use picloud_store::{
     NewRoute, NewVersion, PutVersion, RollBack, StoreError, VersionCondition, testing::TestDatabase,
 };
@@ -298,4 +301,25 @@ async fn a_source_with_nul_is_refused_and_any_other_text_comes_back() {
     };
     let refused = store.put_version(app, &unknown, VersionCondition::None).await;
     assert!(matches!(refused, Err(StoreError::Conflict)));
+}
+
+#[tokio::test]
+async fn limits_of_a_script_outlive_its_versions_and_go_with_it() {
+    let (store, app) = with_app().await;
+    upload(&store, app, "a", "1", &[]).await;
+    let patch = |json: &str| serde_json::from_str::<ScriptLimitsPatch>(json).unwrap();
+    let (a, missing) = (script_name("a"), script_name("missing"));
+    let set = store.patch_script_limits(app, &a, &patch(r#"{"fuel":60000,"wall_ms":500}"#)).await.unwrap();
+    assert_eq!(set, LimitsPatch { fuel: Some(60_000), wall_ms: Some(500), ..LimitsPatch::default() });
+    let given_back = store.patch_script_limits(app, &a, &patch(r#"{"fuel":null}"#)).await.unwrap();
+    let left = LimitsPatch { wall_ms: Some(500), ..LimitsPatch::default() };
+    assert_eq!(given_back, left);
+    upload(&store, app, "a", "2", &[]).await;
+    assert_eq!(store.script(app, &a).await.unwrap().unwrap().limits, left);
+    assert_eq!(store.directory_of(app).await.unwrap().unwrap().scripts[0].limits, left);
+    let nobody = store.patch_script_limits(app, &missing, &patch("{}")).await;
+    assert!(matches!(nobody, Err(StoreError::NotFound { what: "script" })));
+    store.delete_script(app, &a).await.unwrap();
+    upload(&store, app, "a", "3", &[]).await;
+    assert_eq!(store.script(app, &a).await.unwrap().unwrap().limits, LimitsPatch::default());
 }

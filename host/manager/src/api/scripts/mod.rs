@@ -58,12 +58,12 @@ pub(crate) fn not_found(app: &App, name: &ScriptName) -> ApiError {
     ApiError::new(ErrorCode::ScriptNotFound, format!("no script \"{name}\" in app \"{}\"", app.name))
 }
 
-async fn find(context: &Context, app: &App, name: &ScriptName) -> Result<Script, ApiError> {
+pub(crate) async fn find(context: &Context, app: &App, name: &ScriptName) -> Result<Script, ApiError> {
     context.store.script(app.id, name).await.map_err(from_store)?.ok_or_else(|| not_found(app, name))
 }
 
 /// Names the script where it is what is missing.
-fn of_script(app: &App, name: &ScriptName, error: StoreError) -> ApiError {
+pub(crate) fn of_script(app: &App, name: &ScriptName, error: StoreError) -> ApiError {
     match error {
         StoreError::NotFound { what: "script" } => not_found(app, name),
         other => from_store(other),
@@ -100,7 +100,7 @@ pub(crate) async fn list_scripts(
     let found =
         context.store.scripts(app.id, after.as_ref(), query.limit.size()).await.map_err(from_store)?;
     let urls = ScriptUrls::load(&context, &app).await?;
-    let view = |script: Script| ScriptView::of(&script, urls.of(&script));
+    let view = |script: Script| ScriptView::of(&script, &urls);
     Ok(Json(Page::of(found, |script| script.name.clone(), view)))
 }
 
@@ -121,9 +121,9 @@ pub(crate) async fn get_script(
     };
     let etag = tag(&script);
     let shown = Script { active: version, ..script };
-    let url = ScriptUrls::load(&context, &app).await?.of(&shown);
+    let urls = ScriptUrls::load(&context, &app).await?;
     let imports = PinnedImport::list(imports);
-    let detail = ScriptDetail { script: ScriptView::of(&shown, url), source, imports };
+    let detail = ScriptDetail { script: ScriptView::of(&shown, &urls), source, imports };
     Ok(([etag.header()], Json(detail)).into_response())
 }
 
@@ -169,11 +169,11 @@ pub(crate) async fn put_script(
     };
     let importers = context.store.outdated_importers(app.id, std::slice::from_ref(&name)).await;
     let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
-    let url = ScriptUrls::load(&context, &app).await?.of(put.script());
+    let urls = ScriptUrls::load(&context, &app).await?;
     warnings.extend(Available::load(&context, &app).await?.warnings(&put));
     let newly_uses = newly(&put);
     let headers = [tag(put.script()).header(), location(&app, &name)];
-    let script = ScriptView::of(put.script(), url);
+    let script = ScriptView::of(put.script(), &urls);
     let answer = PutAnswer { script, imports, newly_uses, warnings, unchanged, imported_by };
     Ok((status, headers, Json(answer)).into_response())
 }
@@ -263,7 +263,7 @@ pub(crate) async fn rollback_script(
         Err(error) => return Err(of_script(&app, &name, error)),
     };
     context.app_changed(app.id).await;
-    let url = ScriptUrls::load(&context, &app).await?.of(&script);
-    let answer = RollbackAnswer { script: ScriptView::of(&script, url), unchanged };
+    let urls = ScriptUrls::load(&context, &app).await?;
+    let answer = RollbackAnswer { script: ScriptView::of(&script, &urls), unchanged };
     Ok(([tag(&script).header()], Json(answer)).into_response())
 }

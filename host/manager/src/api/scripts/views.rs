@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::uses::{UsedView, UsesView, view};
-use crate::{context::Context, error::ApiError, store_error::from_store};
+use crate::{
+    api::script_limits::ScriptLimitsView, context::Context, error::ApiError, store_error::from_store,
+};
 
 /// A script, as its active version is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,6 +33,8 @@ pub(crate) struct ScriptView {
     /// where it was uploaded before that was noted.
     #[schema(value_type = Option<std::collections::HashMap<String, UsedView>>)]
     pub(super) uses: Option<UsesView>,
+    /// The limits in force for invocations that begin with it.
+    limits: ScriptLimitsView,
     /// When the script was first uploaded.
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
@@ -126,14 +130,15 @@ impl PinnedImport {
 }
 
 impl ScriptView {
-    pub(crate) fn of(script: &Script, url: Option<String>) -> Self {
+    pub(crate) fn of(script: &Script, urls: &ScriptUrls<'_>) -> Self {
         let active = &script.active;
         Self {
             name: script.name.clone(),
             version: active.number,
             sha256: active.source_hash.to_string(),
             size: active.size,
-            url,
+            url: urls.of(script),
+            limits: ScriptLimitsView::of(&urls.app.limits, &script.limits),
             handlers: active.handlers.clone(),
             uses: active.uses.as_ref().map(view),
             created_at: script.created_at,

@@ -127,7 +127,7 @@ impl Node for ScriptedNode {
             }
             _ => (Some(ExecutionId::generate()), Ok(call.event)),
         };
-        let result = DirectResult { execution, outcome, logs: vec![line("ran")], usage };
+        let result = DirectResult { execution, outcome, logs: vec![line("ran")], usage, retry_after: None };
         Box::pin(async move { result })
     }
 

@@ -186,6 +186,15 @@ impl Server {
         }
     }
 
+    /// Waits until the server and its database answer.
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        let started = Instant::now();
+        while self.api("GET /readyz", "").status != 200 {
+            assert!(started.elapsed() < Duration::from_mins(1), "it is not ready again");
+        }
+    }
+
     /// Whether the server's process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
