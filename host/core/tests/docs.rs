@@ -1,6 +1,6 @@
 //! docs/SEMANTICS.md names every limit with its numbers, and every error code; docs/ACCESS.md every capability.
 
-use picloud_core::{AppId, Capability, ErrorCode, LeastRole, LimitField};
+use picloud_core::{AppId, Capability, ErrorCode, LeastRole, LimitField, UNLIMITED};
 
 const SEMANTICS: &str = include_str!("../../../docs/SEMANTICS.md");
 
@@ -17,6 +17,9 @@ fn row(name: &str) -> Vec<&'static str> {
 fn number(field: LimitField, value: u64) -> String {
     let units = [("TiB", 1 << 40), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let is_bytes = field.as_str().ends_with("bytes");
+    if value == UNLIMITED {
+        return "none".to_owned();
+    }
     if let Some((unit, size)) =
         units.iter().find(|(_, size)| is_bytes && value >= *size && value.is_multiple_of(*size))
     {

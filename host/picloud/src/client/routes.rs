@@ -35,7 +35,7 @@ pub(crate) enum RouteCommand {
 /// `picloud route add`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/app/*path' --files static/app/ --fallback static/app/index.html"
+    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/a/*path' --files static/a/ --fallback static/a/index.html"
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
