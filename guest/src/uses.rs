@@ -25,6 +25,8 @@ pub enum UseKind {
     Scripts,
     /// Hosts that it calls over HTTP.
     Hosts,
+    /// Files of the app.
+    Files,
 }
 
 /// What is used of one kind.
@@ -70,6 +72,8 @@ pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
                     used.names.insert(name);
                 }
                 Some(None) => used.any = true,
+                // `files::list()` is of all of them.
+                None if kind == UseKind::Files => used.any = true,
                 // It lacks its argument and fails whenever it is called.
                 None => {}
             }
@@ -86,6 +90,7 @@ fn kind_of(call: &FnCallExpr) -> Option<UseKind> {
         ("secret", "get") => Some(UseKind::Secrets),
         ("env", "get") => Some(UseKind::Env),
         ("app", "invoke") => Some(UseKind::Scripts),
+        ("files", _) => Some(UseKind::Files),
         _ => None,
     }
 }
@@ -216,6 +221,14 @@ mod tests {
         assert_eq!(used(UseKind::Env), (vec!["REGION"], false));
         assert_eq!(used(UseKind::Scripts), (vec!["other"], false));
         assert!(!all.contains_key(&UseKind::Secrets));
+        let all = uses("files::write(\"a/b.txt\", 1); files::read(\"c\")");
+        assert_eq!(
+            all[&UseKind::Files],
+            Used { names: ["a/b.txt", "c"].map(String::from).into(), any: false }
+        );
+        for source in ["files::list()", "files::list(#{ prefix: \"a\" })", "files::read(req.path)"] {
+            assert!(uses(source)[&UseKind::Files].any, "{source}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn used((kind, used): (UseKind, Used)) -> builder::Used {
         UseKind::Env => builder::UseKind::Env,
         UseKind::Scripts => builder::UseKind::Scripts,
         UseKind::Hosts => builder::UseKind::Hosts,
+        UseKind::Files => builder::UseKind::Files,
     };
     builder::Used { kind, names: used.names.into_iter().collect(), any: used.any }
 }

@@ -24,6 +24,8 @@ pub enum UseKind {
     Scripts,
     /// Hosts that it calls over HTTP, with the port where that is named.
     Hosts,
+    /// Files of the app.
+    Files,
 }
 
 impl UseKind {
@@ -35,6 +37,7 @@ impl UseKind {
             Self::Env => "env",
             Self::Scripts => "scripts",
             Self::Hosts => "hosts",
+            Self::Files => "files",
         }
     }
 }

@@ -88,6 +88,7 @@ fn uses(reported: Vec<builder::Used>) -> Uses {
             builder::UseKind::Env => UseKind::Env,
             builder::UseKind::Scripts => UseKind::Scripts,
             builder::UseKind::Hosts => UseKind::Hosts,
+            builder::UseKind::Files => UseKind::Files,
         };
         for name in names {
             uses.add(kind, name);

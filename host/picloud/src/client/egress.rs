@@ -27,8 +27,8 @@ pub(crate) enum EgressCommand {
     Private and local addresses are reached only where the operator of PiCloud has\n\
     opened them with PICLOUD_EGRESS_PRIVATE.")]
 pub(crate) struct AllowArgs {
-    /// Hosts as [SCHEME://]HOST[:PORT]: https where no scheme is given, *.HOST for every name below it, * for every
-    /// name
+    /// Hosts, with a scheme before and a port behind if you like (http://192.168.1.20:8080): https where no scheme
+    /// is given, *.HOST for every name below it, * for every name
     #[arg(required = true, value_name = "HOST", value_parser = place)]
     hosts: Vec<EgressRule>,
     /// A method that may be used; may be given more than once [default: all]

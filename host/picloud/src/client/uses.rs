@@ -32,6 +32,7 @@ fn words(kind: &str) -> (String, String) {
         "secrets" => ("reads", "the secret", "secrets"),
         "env" => ("reads", "the variable", "variables"),
         "scripts" => ("calls", "the script", "scripts"),
+        "files" => ("uses", "the file", "files"),
         "hosts" => ("calls over HTTP", "the host", "hosts"),
         other => ("uses", other, other),
     };
