@@ -46,7 +46,7 @@ folders of yours. It may have:
   script = \"api/users\"
   access = \"token\"              # public, if it is new and says nothing
   [[routes]]
-  path = \"/assets/*path\"        # else what is in static/ answers where nothing else does
+  path = \"/assets/*path\"        # else at / where no route is
   files = \"static/assets/\"
   max_age = 3600                # seconds that browsers may keep them
   [limits]                      # what is left out stays as it is
