@@ -3,6 +3,9 @@
 //! Each table has a fixed number of cells, and a key uses the one that its hash says. The hash has a random key, so
 //! that nobody can choose whose cell to share; whoever shares one by chance shares its allowance. Nothing is ever
 //! evicted, so that no flood of other keys makes a failure forgotten.
+//!
+//! Where a name has been signed in before, it has an allowance of its own: whoever fails under a name from elsewhere
+//! does not lock its user out.
 
 use std::{
     collections::hash_map::RandomState,
@@ -22,6 +25,9 @@ pub(crate) struct SignInLimiter {
     start: Instant,
     names: Table,
     addresses: Table,
+    /// For names at addresses where they have been signed in.
+    at_home: Table,
+    homes: Homes,
 }
 
 impl Default for SignInLimiter {
@@ -30,6 +36,8 @@ impl Default for SignInLimiter {
             start: Instant::now(),
             names: Table::new(10, Duration::from_mins(1)),
             addresses: Table::new(30, Duration::from_secs(10)),
+            at_home: Table::new(10, Duration::from_mins(1)),
+            homes: Homes::default(),
         }
     }
 }
@@ -40,7 +48,11 @@ impl SignInLimiter {
         let now = self.start.elapsed();
         let address = neighbourhood(address);
         self.addresses.take(address, now)?;
-        let taken = self.names.take(name, now);
+        let taken = if self.homes.has(name, address) {
+            self.at_home.take((name, address), now)
+        } else {
+            self.names.take(name, now)
+        };
         if taken.is_err() {
             self.addresses.give_back(address);
         }
@@ -49,8 +61,49 @@ impl SignInLimiter {
 
     /// Takes back what [`Self::take`] counted.
     pub(crate) fn give_back(&self, name: &PrincipalName, address: IpAddr) {
-        self.names.give_back(name);
-        self.addresses.give_back(neighbourhood(address));
+        let address = neighbourhood(address);
+        if self.homes.has(name, address) {
+            self.at_home.give_back((name, address));
+        } else {
+            self.names.give_back(name);
+        }
+        self.addresses.give_back(address);
+    }
+
+    /// Takes back what [`Self::take`] counted, and remembers that the name belongs to somebody at this address.
+    pub(crate) fn succeeded(&self, name: &PrincipalName, address: IpAddr) {
+        self.give_back(name, address);
+        self.homes.add(name, neighbourhood(address));
+    }
+}
+
+/// Where names have been signed in since the start, in a fixed amount of memory: the later of two that share a cell
+/// counts.
+struct Homes {
+    cells: Mutex<Box<[u64]>>,
+    hasher: RandomState,
+}
+
+impl Default for Homes {
+    fn default() -> Self {
+        Self { cells: Mutex::new(vec![0; CELLS].into()), hasher: RandomState::new() }
+    }
+}
+
+impl Homes {
+    fn has(&self, name: &PrincipalName, address: IpAddr) -> bool {
+        let hash = self.hash(name, address);
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)[hash as usize % CELLS] == hash
+    }
+
+    fn add(&self, name: &PrincipalName, address: IpAddr) {
+        let hash = self.hash(name, address);
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)[hash as usize % CELLS] = hash;
+    }
+
+    /// Never 0, which stands for an empty cell.
+    fn hash(&self, name: &PrincipalName, address: IpAddr) -> u64 {
+        self.hasher.hash_one((name, address)) | 1 << 63
     }
 }
 
@@ -143,6 +196,24 @@ mod tests {
         table.give_back("ada");
         assert!(table.take("ada", Duration::ZERO).is_ok() && table.take("ada", Duration::ZERO).is_ok());
         assert!(table.take("ada", Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn whoever_fails_elsewhere_locks_nobody_out_at_home() {
+        let limiter = SignInLimiter::default();
+        let name = PrincipalName::new("ada").unwrap();
+        let (home, strange) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([198, 51, 100, 1]));
+        limiter.take(&name, home).unwrap();
+        limiter.succeeded(&name, home);
+        while limiter.take(&name, strange).is_ok() {}
+        assert!(limiter.take(&name, IpAddr::from([203, 0, 113, 1])).is_err(), "locked from everywhere else");
+        // Whoever guesses from there has as few attempts as anywhere.
+        assert_eq!((0..100).filter(|_| limiter.take(&name, home).is_ok()).count(), 10);
+        limiter.succeeded(&name, home);
+        assert!(limiter.take(&name, home).is_ok());
+        let other = PrincipalName::new("bob").unwrap();
+        while limiter.take(&other, strange).is_ok() {}
+        assert!(limiter.take(&other, home).is_err(), "the home is that of one name");
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) async fn sign_in(
         let error = ApiError::unauthenticated("the name or the password is wrong");
         return Ok((Extension(note), error).into_response());
     };
-    context.sign_ins.give_back(&name, address);
+    context.sign_ins.succeeded(&name, address);
     let note = AuditNote { signed_in: Some((principal.id, principal.name.clone(), session)), ..note };
     let view = SessionView {
         id: session,
