@@ -44,6 +44,7 @@ pub type Uses = BTreeMap<UseKind, Used>;
 /// Adds what one script or library uses.
 pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
     let constants = text_constants(ast);
+    let certain = without_shadowed(ast, &constants);
     for statement in ast.statements() {
         if let Some(declared) = declaration(statement) {
             let secrets = uses.entry(UseKind::Secrets).or_default();
@@ -57,7 +58,7 @@ pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
         };
         if is_http(call) {
             let hosts = uses.entry(UseKind::Hosts).or_default();
-            match call.args.first().map(|argument| host::of(argument, &constants)) {
+            match call.args.first().map(|argument| host::of(argument, &certain)) {
                 Some(Some(host)) => {
                     hosts.names.insert(host);
                 }
@@ -67,11 +68,11 @@ pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
         }
         if let Some(kind) = kind_of(call) {
             let used = uses.entry(kind).or_default();
-            match call.args.first().map(|argument| name_of(argument, &constants)) {
-                Some(Some(name)) => {
-                    used.names.insert(name);
+            match call.args.first() {
+                Some(argument) => {
+                    used.any |= name_of(argument, &certain).is_none();
+                    used.names.extend(name_of(argument, &constants));
                 }
-                Some(None) => used.any = true,
                 // `files::list()` is of all of them.
                 None if kind == UseKind::Files => used.any = true,
                 // It lacks its argument and fails whenever it is called.
@@ -115,6 +116,38 @@ fn text_constants(ast: &AST) -> BTreeMap<String, String> {
         Some((name.to_owned(), text.to_string()))
     });
     constants.collect()
+}
+
+/// The constants whose names nothing else in the script has: another variable or a parameter of the same name may be
+/// meant where the name stands.
+fn without_shadowed(ast: &AST, constants: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut certain = constants.clone();
+    for function in ast.iter_functions() {
+        for parameter in function.params {
+            certain.remove(parameter);
+        }
+    }
+    let mut defined = BTreeSet::new();
+    ast.walk(&mut |path: &[ASTNode<'_>]| {
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Var(variable, ..))) if !defined.insert(variable.0.name.clone()) => {
+                certain.remove(variable.0.as_str());
+            }
+            Some(ASTNode::Stmt(Stmt::For(parts, _))) => {
+                for name in [Some(&parts.0), parts.1.as_ref()].into_iter().flatten() {
+                    certain.remove(name.as_str());
+                }
+            }
+            Some(ASTNode::Stmt(Stmt::TryCatch(parts, _))) => {
+                if let Expr::Variable(caught, ..) = &parts.expr {
+                    certain.remove(caught.1.as_str());
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    certain
 }
 
 /// The names that a statement declares as secrets, if it is such a declaration.
@@ -193,6 +226,25 @@ mod tests {
         }
         let both = "const SECRETS = [\"a\", \"b\", 7]; fn on_request(req) { secret::get(req.query.which) }";
         assert_eq!(secrets(both), (vec!["a".into(), "b".into()], true));
+    }
+
+    #[test]
+    fn a_name_that_may_stand_for_something_else_is_any() {
+        for source in [
+            "const S = \"a\"; fn on_request(req) { let S = \"b\"; kv::get(S, 1) }",
+            "const S = \"a\"; fn f(S) { kv::get(S, 1) } fn on_request(req) { f(\"b\") }",
+            "const S = \"a\"; let f = |S| kv::get(S, 1); f.call(\"b\")",
+            "const S = \"a\"; fn on_request(req) { for S in [\"b\"] { kv::get(S, 1); } }",
+            "const S = \"a\"; fn on_request(req) { for (x, S) in [\"b\"] { kv::get(S, 1); } }",
+            "const S = \"a\"; fn on_request(req) { try { throw \"b\"; } catch (S) { kv::get(S, 1) } }",
+            "const S = \"a\"; const S = \"b\"; fn on_request(req) { kv::get(S, 1) }",
+        ] {
+            let used = &uses(source)[&UseKind::Kv];
+            assert!(used.any && !used.names.is_empty(), "{source}: {used:?}");
+        }
+        let plain =
+            &uses("const S = \"a\"; const T = \"b\"; fn on_request(req) { kv::get(S, T) }")[&UseKind::Kv];
+        assert_eq!((plain.any, plain.names.len()), (false, 1));
     }
 
     #[test]

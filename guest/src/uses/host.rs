@@ -39,14 +39,17 @@ impl Start {
 
     /// The host of the URL, if all of it is in the text.
     fn host(&self) -> Option<String> {
-        let (_, rest) = self.text.split_once("://")?;
-        let end = rest.find(['/', '?', '#']);
+        // Only what every reader of URLs reads alike: `http:host`, `http:\\host` and the like are calls to a host too.
+        let text = self.text.to_ascii_lowercase();
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+        let end = rest.find(['/', '?', '#', '\\']);
         if end.is_none() && !self.is_whole {
             return None;
         }
-        let authority = rest[..end.unwrap_or(rest.len())].to_lowercase();
+        let authority = &rest[..end.unwrap_or(rest.len())];
         // A user in it could be a secret, and is refused when it is called.
-        (!authority.is_empty() && !authority.contains('@')).then_some(authority)
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        (!authority.is_empty() && authority.chars().all(is_plain)).then(|| authority.to_lowercase())
     }
 }
 

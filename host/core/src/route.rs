@@ -53,6 +53,16 @@ impl RoutePattern {
         Err(PatternError(format!("contains {part:?}; a parameter has no braces: write {sign}{hint}")))
     }
 
+    /// Whether both match the same paths: names of parameters do not matter.
+    pub fn has_shape_of(&self, other: &Self) -> bool {
+        let is_alike = |pair: (&Segment, &Segment)| match pair {
+            (Segment::Literal(a), Segment::Literal(b)) => a == b,
+            (Segment::Param(_), Segment::Param(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
+            _ => false,
+        };
+        self.segments.len() == other.segments.len() && self.segments.iter().zip(&other.segments).all(is_alike)
+    }
+
     /// The pattern that matches exactly `/` and the segments of `path`, taken literally.
     pub fn literal(path: &str) -> Self {
         Self { segments: path.split('/').map(|segment| Segment::Literal(segment.to_owned())).collect() }

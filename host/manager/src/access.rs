@@ -184,6 +184,17 @@ impl Caller {
         Ok(find(context, &mut self.clone(), name).await?.map(|app| app.id))
     }
 
+    /// Whether it may still do this in an app that it could name before: its role there is looked up again.
+    pub(crate) async fn still_may(
+        mut self,
+        context: &Context,
+        name: &AppName,
+        capability: Capability,
+    ) -> Result<bool, ApiError> {
+        let app = find(context, &mut self, name).await?;
+        Ok(app.is_some_and(|app| capability.app() == Some(app.id)) && self.may(capability).is_ok())
+    }
+
     /// Who becomes the first member of an app that it makes: itself, but an owner needs no membership.
     pub(crate) fn first_member(&self) -> Option<PrincipalId> {
         (self.principal.role != InstanceRole::Owner).then_some(self.principal.id)

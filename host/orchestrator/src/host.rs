@@ -13,6 +13,7 @@ use picloud_egress::Egress;
 use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::{Vault, VaultError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     directory::{ScriptEntry, Scripts},
@@ -27,6 +28,7 @@ pub(crate) struct AppHost {
     scripts: Arc<Scripts>,
     vault: Arc<Vault>,
     egress: Arc<Egress>,
+    egress_turns: EgressTurns,
     egress_rules: EgressRules,
     secrets: Values<SecretName, SecretValue>,
     variables: Values<VariableName, str>,
@@ -39,8 +41,31 @@ pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) vault: Arc<Vault>,
     pub(crate) egress: Arc<Egress>,
+    /// Places for calls to other services, of all apps and of each.
+    pub(crate) egress_places: Arc<Semaphore>,
+    pub(crate) egress_places_of_app: usize,
     pub(crate) room: Arc<Room>,
     pub(crate) cache: Arc<FileCache>,
+}
+
+/// How many calls may wait for other services at once. An invocation that waits holds its place on the node: without
+/// a bound, services that are slow would keep the apps that call nobody from running.
+struct EgressTurns {
+    of_all: Arc<Semaphore>,
+    of_app: Semaphore,
+}
+
+impl EgressTurns {
+    fn take(&self) -> Result<[SemaphorePermit<'_>; 2], HostError> {
+        let busy = |whose: &str| {
+            let message = format!(
+                "http: {whose} waits for as many answers of other services as it may; try again later"
+            );
+            HostError::new(ErrorCode::NodeBusy, message)
+        };
+        let of_app = self.of_app.try_acquire().map_err(|_| busy("this app"))?;
+        Ok([of_app, self.of_all.try_acquire().map_err(|_| busy("the node"))?])
+    }
 }
 
 impl AppHost {
@@ -50,10 +75,12 @@ impl AppHost {
         scripts: Arc<Scripts>,
         egress_rules: EgressRules,
     ) -> Self {
-        let Sources { store, vault, egress, room, cache } = sources;
+        let Sources { store, vault, egress, egress_places, egress_places_of_app, room, cache } = sources;
+        let egress_turns =
+            EgressTurns { of_all: egress_places, of_app: Semaphore::new(egress_places_of_app) };
         let files = Files { store: store.clone(), cache };
         let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
-        Self { app, store, scripts, vault, egress, egress_rules, secrets, variables, files }
+        Self { app, store, scripts, vault, egress, egress_turns, egress_rules, secrets, variables, files }
     }
 
     async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
@@ -148,7 +175,10 @@ impl HostCalls for AppHost {
         call: EgressCall,
         log: &'a EgressLog,
     ) -> BoxFuture<'a, Result<EgressAnswer, HostError>> {
-        Box::pin(self.egress.call(self.app, &self.egress_rules, call, log))
+        Box::pin(async move {
+            let _places = self.egress_turns.take()?;
+            self.egress.call(self.app, &self.egress_rules, call, log).await
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use picloud_egress::Egress;
 use picloud_files::FileCache;
 use picloud_store::{Store, StoreError};
 use picloud_vault::Vault;
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -58,8 +58,16 @@ impl Orchestrator {
     ) -> Result<Arc<Self>, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let history = Arc::new(History::new(config.history.successes_per_second, Arc::clone(&metrics)));
-        let sources =
-            Sources { store: store.clone(), vault, egress, room: Arc::default(), cache: Arc::clone(&cache) };
+        let sources = Sources {
+            store: store.clone(),
+            vault,
+            egress,
+            // A quarter of the node is left to those who call nobody, and no app has more than half of it.
+            egress_places: Arc::new(Semaphore::new((config.slots * 3 / 4).max(1))),
+            egress_places_of_app: (config.slots / 2).max(1),
+            room: Arc::default(),
+            cache: Arc::clone(&cache),
+        };
         let files = Files { store: store.clone(), cache };
         let directory = Arc::new(Directory::new(sources, config.ceiling));
         // Listening begins before loading, so that no change falls between the two.

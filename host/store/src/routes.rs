@@ -37,8 +37,8 @@ pub struct NewRoute {
     pub pattern: RoutePattern,
     /// What answers.
     pub target: RouteTarget,
-    /// What it asks of its callers. Left out, it stays what that of the route in its place was, else it is public: a
-    /// route is never opened by not saying so.
+    /// What it asks of its callers. Left out, it stays what that of the route in its place was, also where that had
+    /// other methods beside; else it is public. A route is never opened by not saying so.
     pub access: Option<RouteAccess>,
     /// How many requests all clients together may make.
     pub rate_limit: Change<RateLimit>,
@@ -238,11 +238,20 @@ pub(crate) async fn replace_routes(
     for gone in &present {
         remove(&mut *connection, app, gone.id).await?;
     }
+    let access_of = |route: &NewRoute| {
+        let is_in_its_place = |gone: &&Route| {
+            gone.pattern.has_shape_of(&route.pattern)
+                && gone.methods.iter().any(|method| route.methods.contains(method))
+        };
+        let replaced = present.iter().filter(is_in_its_place).map(|gone| gone.access);
+        route.access.or_else(|| replaced.max_by_key(|access| *access != RouteAccess::Public))
+    };
     let mut put_ids = BTreeSet::new();
     for route in routes {
-        let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, route).await?;
+        let route = NewRoute { access: access_of(route), ..route.clone() };
+        let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, &route).await?;
         if !put_ids.insert(put.id) {
-            return Err(StoreError::RouteTwice { route: Box::new(route.clone()) });
+            return Err(StoreError::RouteTwice { route: Box::new(route) });
         }
     }
     Ok(present)

@@ -30,7 +30,7 @@ use crate::{
         egress::Egress,
         endpoint_access::EndpointAccessChange,
         limits::LimitsChange,
-        routes::{RouteRequest, RouteView},
+        routes::{RouteRequest, RouteView, check_files_route},
         script_limits::ScriptLimitsChange,
         scripts::{Available, ScriptUrls, ScriptView, UsedView, UsesView, newly, not_found},
     },
@@ -199,12 +199,19 @@ pub(crate) async fn deploy_bundle(
     {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
+    if bundle.files.as_ref().is_some_and(|files| query.prune || !files.is_empty()) {
+        caller.may(Capability::AppWriteData(destination.app().id))?;
+    }
     let routes = bundle.routes.map(|routes| {
         routes.into_iter().map(|Object(route)| NewRoute::try_from(route)).collect::<Result<Vec<_>, _>>()
     });
+    let routes = routes.transpose()?;
+    for route in routes.iter().flatten() {
+        check_files_route(&caller, destination.app().id, route)?;
+    }
     let contents = Contents {
         scripts: bundle.scripts,
-        routes: routes.transpose()?,
+        routes,
         limits,
         script_limits: bundle.script_limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },

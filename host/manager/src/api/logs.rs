@@ -5,11 +5,11 @@ use std::{collections::VecDeque, fmt, str::FromStr, time::Duration};
 use axum::{
     Json,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, Method},
     response::{IntoResponse, Response, Sse, sse::Event},
 };
 use futures_util::{Stream, stream};
-use picloud_core::{App, AppId, ErrorCode, ExecutionId, LogLevel, ScriptName};
+use picloud_core::{App, AppId, AppName, Capability, ErrorCode, ExecutionId, LogLevel, ScriptName};
 use picloud_store::{LogContent, LogEntry, LogPosition, PageSize};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -22,6 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     access::TargetApp,
     api::executions::{ExecutionError, check_script},
+    authenticate::authenticate,
     context::Context,
     error::ApiError,
     extract::QueryOf,
@@ -33,6 +34,8 @@ use crate::{
 const POLL: Duration = Duration::from_secs(1);
 /// After how many looks without a line a comment is sent, so that a client that has gone is noticed.
 const QUIET_POLLS: u32 = 15;
+/// How often it is looked whether somebody who follows still may.
+const RECHECK: Duration = Duration::from_secs(3);
 /// How long one stream lasts. Its client comes back by itself, with `last-event-id`, and is authorised anew.
 const LONGEST: Duration = Duration::from_mins(15);
 
@@ -189,15 +192,18 @@ async fn follow(
         }
         backlog.back().map_or_else(LogPosition::default, |line: &LogEntry| line.position)
     };
-    let until = Instant::now() + LONGEST;
+    let now = Instant::now();
     let follower = Follower {
         context,
         app: app.id,
+        name: app.name.clone(),
+        headers: headers.clone(),
+        checked: now,
         script: query.script,
         position,
         backlog,
         quiet_polls: 0,
-        until,
+        until: now + LONGEST,
         _permit: permit,
     };
     Ok(Sse::new(follower.into_stream()).into_response())
@@ -207,6 +213,11 @@ async fn follow(
 struct Follower {
     context: Context,
     app: AppId,
+    name: AppName,
+    /// What shows who it is.
+    headers: HeaderMap,
+    /// When it was last seen that it may follow.
+    checked: Instant,
     script: Option<ScriptName>,
     position: LogPosition,
     backlog: VecDeque<LogEntry>,
@@ -243,10 +254,26 @@ impl Follower {
                 () = self.context.shutdown.cancelled() => return None,
                 () = sleep(POLL) => {}
             }
-            if Instant::now() >= self.until {
+            let now = Instant::now();
+            if now >= self.until {
                 return None;
             }
+            if now >= self.checked + RECHECK {
+                if !self.may_follow().await {
+                    return None;
+                }
+                self.checked = now;
+            }
         }
+    }
+
+    /// Whether its token or session and its role still allow it. Where that cannot be found out it may not.
+    async fn may_follow(&self) -> bool {
+        let Ok(caller) = authenticate(&self.context.store, &Method::GET, &self.headers).await else {
+            return false;
+        };
+        let may = caller.still_may(&self.context, &self.name, Capability::AppReadLogs(self.app)).await;
+        may.unwrap_or(false)
     }
 
     /// Fetches what is new. A database that does not answer ends the stream; its client comes back.

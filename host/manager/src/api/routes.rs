@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{
-    AppName, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet, RateLimit, RouteAccess, RouteId,
-    RoutePattern, RouteTarget, ScriptName, StaticFiles,
+    AppId, AppName, Capability, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet, RateLimit,
+    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, StaticFiles,
 };
 use picloud_store::{NewRoute, PutRoute, Route, RoutePatch, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::{
-    access::TargetApp,
+    access::{Caller, TargetApp},
     api::{endpoint_access::Rate, scripts::not_found, signing_keys::SigningKeyView},
     context::Context,
     error::ApiError,
@@ -257,10 +257,12 @@ pub(crate) async fn list_routes(
         (status = 200, description = "A route of these paths and methods was there and was replaced", body = RouteView)))]
 pub(crate) async fn create_route(
     State(context): State<Context>,
+    caller: Caller,
     TargetApp(app): TargetApp,
     JsonBody(new): JsonBody<RouteRequest>,
 ) -> Result<(StatusCode, Json<RouteView>), ApiError> {
     let new = NewRoute::try_from(new)?;
+    check_files_route(&caller, app.id, &new)?;
     let put =
         context.store.put_route(app.id, &new).await.map_err(|error| match (error, new.target.script()) {
             (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),
@@ -272,6 +274,14 @@ pub(crate) async fn create_route(
         PutRoute::Replaced(route) => (StatusCode::OK, route),
     };
     Ok((status, Json(RouteView::of(&context, &app.name, route))))
+}
+
+/// A route that serves files publishes data: whoever makes it has to be allowed to read them.
+pub(crate) fn check_files_route(caller: &Caller, app: AppId, route: &NewRoute) -> Result<(), ApiError> {
+    match &route.target {
+        RouteTarget::Files(_) => caller.may(Capability::AppReadData(app)),
+        RouteTarget::Script(_) => Ok(()),
+    }
 }
 
 /// Changes which script answers, who may call, and how often.

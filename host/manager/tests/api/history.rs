@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use picloud_core::{
     App, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, LogLevel, LogLine, Logs,
-    Outcome, RequestId, ScriptName, SourcePosition, Usage,
+    Outcome, RequestId, Scope, ScriptName, SourcePosition, Usage,
 };
 use picloud_store::HistoryBatch;
 use serde_json::{Value, json};
@@ -299,4 +299,19 @@ async fn owners_see_what_every_app_uses_and_which_are_near_a_limit() {
 
 async fn full_bytes(server: &Server, app: &App) -> u64 {
     server.store.kv_used_bytes(&[app.id]).await.unwrap()[0].1
+}
+
+#[tokio::test]
+async fn who_may_not_read_a_log_any_more_does_not_follow_it_any_more() {
+    let server = Server::start().await;
+    let app = server.app("demo").await;
+    let member = server.user("vic", picloud_core::InstanceRole::Member).await;
+    server.store.put_member(app.id, member.id, picloud_core::AppRole::Viewer).await.unwrap();
+    let token = server.token_of(member.id, &[Scope::LogRead], None).await;
+    let call = server.anonymous("GET", "/api/v1/apps/demo/logs?follow=true").token(&token);
+    let mut body = call.stream().await.into_body();
+    server.call("DELETE", "/api/v1/apps/demo/members/vic").send().await;
+    let ended =
+        tokio::time::timeout(Duration::from_secs(20), async { while body.frame().await.is_some() {} });
+    ended.await.expect("the stream ends");
 }

@@ -2,6 +2,10 @@
 
 use std::fmt::Write as _;
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -65,9 +69,20 @@ pub(super) fn block(headers: &HeaderMap, authority: Option<&Authority>, is_proxi
 /// Whether this has a token of the management API, sent to an app by mistake: no script may learn it. In whatever
 /// scheme or none, since a mistake may be in that as well.
 fn is_platforms_token(value: &HeaderValue) -> bool {
-    let is_separator = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
-    value.as_bytes().split(is_separator).any(|word| word.starts_with(b"pcl_"))
+    let has_token = |bytes: &[u8]| bytes.windows(4).any(|part| part == b"pcl_");
+    // As the password of `curl -u`, it is in base64.
+    let is_separator = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b'"');
+    let decoded = value.as_bytes().split(is_separator).filter_map(|word| LENIENT.decode(word).ok());
+    has_token(value.as_bytes()) || decoded.into_iter().any(|word| has_token(&word))
 }
+
+/// Base64 with or without its padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 fn line(block: &mut String, name: &str, value: &str) {
     block.push_str(name);
@@ -144,9 +159,20 @@ mod tests {
 
     #[test]
     fn a_token_of_the_platform_stays_out() {
-        for value in [b"Bearer pcl_abc".as_slice(), b"bearer  pcl_abc", b"pcl_abc", b"Basic pcl_abc"] {
+        for value in [
+            b"Bearer pcl_abc".as_slice(),
+            b"bearer  pcl_abc",
+            b"pcl_abc",
+            b"Basic pcl_abc",
+            b"Bearer \"pcl_abc\"",
+            b"token=pcl_abc",
+            b"Basic eDpwY2xfYWJj",
+            b"Basic eDpwY2xfYWJjZA",
+        ] {
             assert_eq!(block(&headers(&[("authorization", value)]), None, false), "");
         }
+        let basic = block(&headers(&[("authorization", b"Basic YWRhOnNlY3JldA==")]), None, false);
+        assert_eq!(basic, "authorization: Basic YWRhOnNlY3JldA==\n");
         let own = block(&headers(&[("authorization", b"Bearer abc")]), None, false);
         assert_eq!(own, "authorization: Bearer abc\n");
     }

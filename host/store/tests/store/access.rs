@@ -59,6 +59,14 @@ async fn a_route_is_not_opened_by_saying_nothing() {
     let (store, app, id) = with_route(RouteAccess::Token).await;
     let again = put(&store, app, &new_route(None)).await;
     assert_eq!((again.id, again.access), (id, RouteAccess::Token));
+    // With other methods and another name of its parameter it is in its place all the same.
+    let methods = MethodSet::default().with(picloud_core::Method::Get).with(picloud_core::Method::Post);
+    let bundle = Bundle { routes: Some(&[NewRoute { methods, ..new_route(None) }]), ..Bundle::default() };
+    store.put_bundle(BundleTarget::App(app), bundle).await.unwrap();
+    assert_eq!(store.routes(app).await.unwrap()[0].access, RouteAccess::Token);
+    let bundle = Bundle { routes: Some(&[new_route(Some(RouteAccess::Token))]), ..Bundle::default() };
+    store.put_bundle(BundleTarget::App(app), bundle).await.unwrap();
+    let id = store.routes(app).await.unwrap()[0].id;
     let bundle = Bundle { routes: Some(&[new_route(None)]), ..Bundle::default() };
     store.put_bundle(BundleTarget::App(app), bundle).await.unwrap();
     assert_eq!(store.route(app, id).await.unwrap().unwrap().access, RouteAccess::Token);
