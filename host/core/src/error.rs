@@ -140,6 +140,8 @@ codes! {
     // Load and state of the platform.
     /// Too many sign-ins failed under this name or from this address.
     SignInLimited = "sign_in_limited";
+    /// The issuer that signs users in does not answer, or not as it should.
+    IssuerUnavailable = "issuer_unavailable";
     /// Requests come faster than the app, the route or the client may make them.
     RateLimited = "rate_limited";
     /// The app has used up its fuel of the hour or the day.

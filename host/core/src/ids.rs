@@ -75,6 +75,8 @@ ids! {
     ScriptId;
     /// Identifies one version of a script (table `script_versions`).
     ScriptVersionId;
+    /// Identifies what an issuer knows a principal by (table `principal_identities`).
+    IdentityId;
     /// Identifies a session of somebody who signed in (table `sessions`).
     SessionId;
     /// Identifies a key that callers of a route sign with (table `route_signing_keys`).

@@ -56,7 +56,7 @@ pub use file::{
 };
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
-    AppId, AuditId, DomainId, ExecutionId, IdError, PrincipalId, RequestId, RouteId, ScriptId,
+    AppId, AuditId, DomainId, ExecutionId, IdError, IdentityId, PrincipalId, RequestId, RouteId, ScriptId,
     ScriptVersionId, SessionId, SigningKeyId, TokenId,
 };
 pub use kv::{

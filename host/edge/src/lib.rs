@@ -20,7 +20,7 @@ mod stream;
 pub use authority::authority;
 pub use body::{BodyError, BodyTimes, read_body};
 pub use client::{Client, X_FORWARDED_FOR};
-pub use cookie::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
+pub use cookie::{SECURE_SESSION_COOKIE, SECURE_SIGN_IN_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE};
 pub use exchange::Tracked;
 pub use problem::{PICLOUD_ERROR, PICLOUD_REQUEST_ID, Problem, request_id_value};
 pub use serve::{ServeConfig, Served, serve};

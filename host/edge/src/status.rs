@@ -64,6 +64,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::RequestTimeout => (S::REQUEST_TIMEOUT, "The request did not arrive in time"),
         E::Misdirected => (S::MISDIRECTED_REQUEST, "This host is not served here"),
         E::SignInLimited => (S::TOO_MANY_REQUESTS, "Too many sign-ins failed"),
+        E::IssuerUnavailable => (S::BAD_GATEWAY, "The issuer does not answer as it should"),
         E::RateLimited => (S::TOO_MANY_REQUESTS, "Requests come too fast"),
         E::FuelBudget => (S::TOO_MANY_REQUESTS, "The app has used up its fuel of the hour or the day"),
         E::AppBusy => (S::TOO_MANY_REQUESTS, "The app is at its concurrency limit"),

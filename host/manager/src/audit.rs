@@ -54,9 +54,10 @@ enum Kept {
     WithNote,
 }
 
-/// Begins the entry of a call; `None` for one that only reads.
+/// Begins the entry of a call; `None` for one that only reads. An open call may sign somebody in whatever its method.
 pub(crate) async fn begin(gate: &Gate, parts: &mut Parts) -> Option<OpenEntry> {
-    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_read && !matches!(gate.access, Access::Open) {
         return None;
     }
     let params = RawPathParams::from_request_parts(parts, &gate.context).await.ok();

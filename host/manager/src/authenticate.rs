@@ -90,14 +90,15 @@ pub(crate) fn is_https(headers: &HeaderMap) -> bool {
     says("x-forwarded-proto", "https") || says("origin", "https://")
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
+/// The value of a cookie; an error if there are two of its name.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ApiError> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let mut values = pairs.filter(|(given, _)| *given == name).map(|(_, value)| value);
     let first = values.next();
     match values.next() {
         None => Ok(first),
-        Some(_) => Err(ApiError::unauthenticated("the request has two session cookies")),
+        Some(_) => Err(ApiError::unauthenticated("the request has two cookies of one name")),
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use picloud_core::{AppName, Confinement, DomainName, SandboxCeiling};
 
+use crate::oidc::OidcConfig;
+
 /// Settings of the control plane.
 #[derive(Clone, Debug)]
 pub struct ManagerConfig {
@@ -20,6 +22,8 @@ pub struct ManagerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Who is asked for the records that prove hosts (`PICLOUD_NAME_SERVER`); the machine's own if it is `None`.
     pub name_server: Option<SocketAddr>,
+    /// The issuer by way of which users may sign in, if there is one.
+    pub oidc: Option<OidcConfig>,
     /// What the operating system keeps this process from.
     pub confinement: Confinement,
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::ManagerConfig, domain_proof::DomainProofs, error::ApiError, health::ApiMetrics,
+    config::ManagerConfig, domain_proof::DomainProofs, error::ApiError, health::ApiMetrics, oidc::Oidc,
     password::Passwords, sign_in_limiter::SignInLimiter, store_error::from_store, turns::BuildTurns,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) passwords: Passwords,
     /// Who has failed to sign in too often.
     pub(crate) sign_ins: SignInLimiter,
+    /// Signs users in by way of an issuer, where one is set.
+    pub(crate) oidc: Option<Oidc>,
     /// Looks for the proofs of hosts.
     pub(crate) domain_proofs: DomainProofs,
     /// Entries of the audit log that are being written.
@@ -70,6 +72,7 @@ impl Context {
         vault: Arc<Vault>,
     ) -> Self {
         let domain_proofs = DomainProofs::new(config.name_server);
+        let oidc = config.oidc.clone().map(Oidc::new);
         Self(Arc::new(Parts {
             config,
             store,
@@ -81,6 +84,7 @@ impl Context {
             builds: BuildTurns::default(),
             passwords: Passwords::default(),
             sign_ins: SignInLimiter::default(),
+            oidc,
             domain_proofs,
             audits: TaskTracker::new(),
             followers: Arc::new(Semaphore::new(Self::MAX_FOLLOWERS)),

@@ -14,9 +14,9 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, invoke,
-        limits, logs, members, node, principals, routes, script_limits, scripts, secrets, sessions,
-        signing_keys, tokens, usage, variables,
+        apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, identities,
+        invoke, issuer_sessions, limits, logs, members, node, principals, routes, script_limits, scripts,
+        secrets, sessions, signing_keys, tokens, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -86,6 +86,9 @@ endpoints! {
 
     POST   "/api/v1/session"                                 OPEN           => sessions::sign_in;
     DELETE "/api/v1/session"                                 ANY_TOKEN      => sessions::sign_out;
+    GET    "/api/v1/session/methods"                         OPEN           => issuer_sessions::sign_in_methods;
+    GET    "/api/v1/session/oidc/start"                      OPEN           => issuer_sessions::start_oidc;
+    GET    "/api/v1/session/oidc/callback"                   OPEN           => issuer_sessions::finish_oidc;
     GET    "/api/v1/tokens"                                  ANY_TOKEN      => tokens::list_tokens;
     POST   "/api/v1/tokens"                                  ANY_TOKEN      => tokens::create_token;
     DELETE "/api/v1/tokens/{id}"                             ANY_TOKEN      => tokens::revoke_token;
@@ -95,6 +98,9 @@ endpoints! {
     PATCH  "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::change_principal;
     DELETE "/api/v1/principals/{principal}"                  PRINCIPALS     => principals::delete_principal;
     PUT    "/api/v1/principals/{principal}/password"         ANY_TOKEN      => principals::set_password;
+    GET    "/api/v1/principals/{principal}/identities"       PRINCIPALS     => identities::list_identities;
+    POST   "/api/v1/principals/{principal}/identities"       PRINCIPALS     => identities::link_identity;
+    DELETE "/api/v1/principals/{principal}/identities/{id}"  PRINCIPALS     => identities::unlink_identity;
     GET    "/api/v1/audit"                                   READ_AUDIT     => audit::read_audit;
     GET    "/api/v1/usage"                                   READ_USAGE     => usage::read_all_usage;
 
@@ -206,6 +212,9 @@ mod tests {
             ("GET", "/readyz"),
             ("GET", "/api/v1/openapi.json"),
             ("POST", "/api/v1/session"),
+            ("GET", "/api/v1/session/methods"),
+            ("GET", "/api/v1/session/oidc/start"),
+            ("GET", "/api/v1/session/oidc/callback"),
         ];
         assert_eq!(open_calls(), open);
     }

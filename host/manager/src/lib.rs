@@ -22,6 +22,7 @@ mod fold;
 mod guard;
 mod health;
 mod manager;
+mod oidc;
 mod openapi;
 mod owner;
 mod page;
@@ -35,6 +36,7 @@ mod turns;
 
 pub use config::{AppAddress, ManagerConfig};
 pub use manager::Manager;
+pub use oidc::{AllowedEmails, ClientSecret, IssuerUrl, OidcConfig, PublicUrl};
 pub use openapi::openapi_json;
 pub use owner::{OWNER_TOKEN_FILE, OwnerError, OwnerToken, ensure_owner, reset_owner_token};
 pub use token::TOKEN_PREFIX;

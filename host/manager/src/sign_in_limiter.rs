@@ -59,6 +59,16 @@ impl SignInLimiter {
         taken
     }
 
+    /// Counts an attempt whose name is not known yet.
+    pub(crate) fn take_address(&self, address: IpAddr) -> Result<(), Duration> {
+        self.addresses.take(neighbourhood(address), self.start.elapsed())
+    }
+
+    /// Takes back what [`Self::take_address`] counted.
+    pub(crate) fn give_back_address(&self, address: IpAddr) {
+        self.addresses.give_back(neighbourhood(address));
+    }
+
     /// Takes back what [`Self::take`] counted.
     pub(crate) fn give_back(&self, name: &PrincipalName, address: IpAddr) {
         let address = neighbourhood(address);

@@ -63,7 +63,7 @@ pub(crate) fn new_signing_key() -> Result<SigningKey, getrandom::Error> {
 }
 
 /// A prefix and 256 random bits in hexadecimal digits.
-fn random_text(prefix: &str) -> Result<String, getrandom::Error> {
+pub(crate) fn random_text(prefix: &str) -> Result<String, getrandom::Error> {
     let mut bits = [0_u8; 32];
     getrandom::fill(&mut bits)?;
     let mut text = prefix.to_owned();

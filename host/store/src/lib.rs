@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod grants;
 mod history;
+mod identities;
 mod kv;
 mod members;
 mod page;
@@ -51,6 +52,7 @@ pub use grants::GrantsSet;
 pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
+pub use identities::{Identity, IssuedIdentity, IssuedSignIn};
 pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use members::Member;
 pub use page::{Page, PageSize};

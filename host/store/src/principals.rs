@@ -210,7 +210,7 @@ impl Store {
 }
 
 /// Serialises those who change principals, until the transaction ends; readers are not held up.
-async fn lock_principals(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub(crate) async fn lock_principals(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query!("LOCK TABLE principals IN SHARE ROW EXCLUSIVE MODE").execute(connection).await?;
     Ok(())
 }

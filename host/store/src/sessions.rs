@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use picloud_core::{PrincipalId, PrincipalName, SessionId};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::{
@@ -93,25 +94,9 @@ impl Store {
             record.password_hash,
         );
         let Some(row) = row.fetch_optional(&mut *transaction).await? else { return Ok(None) };
-        let id = SessionId::generate();
-        let expires_at = sqlx::query_scalar!(
-            "INSERT INTO sessions (id, principal_id, hash, expires_at)
-            VALUES ($1, $2, $3, now() + make_interval(secs => $4)) RETURNING expires_at",
-            id.as_uuid(),
-            record.principal.as_uuid(),
-            hash.bytes(),
-            SESSION_LIFETIME.as_secs_f64(),
-        );
-        let expires_at = expires_at.fetch_one(&mut *transaction).await?;
-        let removed = sqlx::query!(
-            "DELETE FROM sessions WHERE id IN (
-                SELECT id FROM sessions WHERE principal_id = $1 ORDER BY id DESC OFFSET $2)",
-            record.principal.as_uuid(),
-            MAX_SESSIONS,
-        );
-        removed.execute(&mut *transaction).await?;
+        let (session, expires_at) = insert_session(&mut transaction, record.principal, hash).await?;
         transaction.commit().await?;
-        Ok(Some(SessionGrant { session: id, principal: row.try_into()?, expires_at }))
+        Ok(Some(SessionGrant { session, principal: row.try_into()?, expires_at }))
     }
 
     /// Whom a session stands for; `None` if no session has this hash, or it has ended, or its principal is disabled.
@@ -164,4 +149,31 @@ impl Store {
         );
         Ok(removed.execute(&self.pool).await?.rows_affected())
     }
+}
+
+/// Begins a session of a principal whose row the transaction has locked; answers its id and its end. Of too many the
+/// oldest end.
+pub(crate) async fn insert_session(
+    connection: &mut PgConnection,
+    principal: PrincipalId,
+    hash: TokenHash,
+) -> Result<(SessionId, OffsetDateTime), StoreError> {
+    let id = SessionId::generate();
+    let expires_at = sqlx::query_scalar!(
+        "INSERT INTO sessions (id, principal_id, hash, expires_at)
+            VALUES ($1, $2, $3, now() + make_interval(secs => $4)) RETURNING expires_at",
+        id.as_uuid(),
+        principal.as_uuid(),
+        hash.bytes(),
+        SESSION_LIFETIME.as_secs_f64(),
+    );
+    let expires_at = expires_at.fetch_one(&mut *connection).await?;
+    let removed = sqlx::query!(
+        "DELETE FROM sessions WHERE id IN (
+                SELECT id FROM sessions WHERE principal_id = $1 ORDER BY id DESC OFFSET $2)",
+        principal.as_uuid(),
+        MAX_SESSIONS,
+    );
+    removed.execute(connection).await?;
+    Ok((id, expires_at))
 }

@@ -1,6 +1,6 @@
 //! Signing in and out.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -65,13 +65,15 @@ pub(super) fn count_attempt(
     name: &PrincipalName,
     address: IpAddr,
 ) -> Result<(), ApiError> {
-    context.sign_ins.take(name, address).map_err(|wait| {
-        let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
-        let detail = format!(
-            "too many sign-ins failed under this name or from this address; try again in {seconds} s"
-        );
-        Problem::new(ErrorCode::SignInLimited).detail(detail).retry_after(seconds).into()
-    })
+    context.sign_ins.take(name, address).map_err(limited)
+}
+
+/// `sign_in_limited`, until there may be another attempt.
+pub(super) fn limited(wait: Duration) -> ApiError {
+    let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
+    let detail =
+        format!("too many sign-ins failed under this name or from this address; try again in {seconds} s");
+    Problem::new(ErrorCode::SignInLimited).detail(detail).retry_after(seconds).into()
 }
 
 /// Signs a user in with its password. The answer sets a cookie that stands for the session: `__Host-picloud_session`
@@ -112,7 +114,7 @@ pub(crate) async fn sign_in(
         role: principal.role,
         expires_at,
     };
-    let cookie = set_cookie(is_https(&headers), secret.reveal(), SESSION_LIFETIME.as_secs())?;
+    let cookie = session_cookie(is_https(&headers), secret.reveal(), SESSION_LIFETIME.as_secs())?;
     Ok((Extension(note), [(header::SET_COOKIE, cookie)], Json(view)).into_response())
 }
 
@@ -125,12 +127,13 @@ pub(crate) async fn sign_out(State(context): State<Context>, caller: Caller) -> 
         return Err(ApiError::new(ErrorCode::BadRequest, detail));
     };
     context.store.end_session(session).await.map_err(from_store)?;
-    let cookies = [set_cookie(true, "", 0)?, set_cookie(false, "", 0)?];
+    let cookies = [session_cookie(true, "", 0)?, session_cookie(false, "", 0)?];
     let cookies = AppendHeaders(cookies.map(|cookie| (header::SET_COOKIE, cookie)));
     Ok((StatusCode::NO_CONTENT, cookies).into_response())
 }
 
-fn set_cookie(is_https: bool, value: &str, max_age: u64) -> Result<HeaderValue, ApiError> {
+/// The cookie of a session; without a value it is removed.
+pub(super) fn session_cookie(is_https: bool, value: &str, max_age: u64) -> Result<HeaderValue, ApiError> {
     let (name, secure) = if is_https { (SECURE_SESSION_COOKIE, "; Secure") } else { (SESSION_COOKIE, "") };
     let text = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}");
     text.parse().map_err(|error| ApiError::internal("a cookie", &error))

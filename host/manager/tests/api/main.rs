@@ -19,6 +19,7 @@ mod invoke;
 mod limits;
 mod matrix;
 mod members;
+mod oidc;
 mod openapi;
 mod owner;
 mod principals;

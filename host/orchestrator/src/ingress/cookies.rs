@@ -1,15 +1,16 @@
-//! Cookies ignore ports, so that the control listener's session comes to the app listener of the same host as
-//! well: it is kept from scripts, in both directions.
+//! Cookies ignore ports, so that the control listener's session, and the cookie of a sign-in, come to the app
+//! listener of the same host as well: they are kept from scripts, in both directions.
 
 use picloud_core::AppName;
-use picloud_edge::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
+use picloud_edge::{SECURE_SESSION_COOKIE, SECURE_SIGN_IN_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE};
 
-/// The names of the control plane's session cookie.
-const SESSION_NAMES: [&str; 2] = [SECURE_SESSION_COOKIE, SESSION_COOKIE];
+/// The names of the control plane's cookies.
+const SESSION_NAMES: [&str; 4] =
+    [SECURE_SESSION_COOKIE, SESSION_COOKIE, SECURE_SIGN_IN_COOKIE, SIGN_IN_COOKIE];
 
 /// The cookies without the platform's session; `None` if it is not among them.
 pub(super) fn without_session(cookies: &str) -> Option<String> {
-    if !cookies.contains(SESSION_COOKIE) {
+    if !cookies.contains(SESSION_COOKIE) && !cookies.contains(SIGN_IN_COOKIE) {
         return None;
     }
     let kept = cookies.split(';').map(str::trim).filter(|cookie| !is_session(name_of(cookie)));
@@ -91,6 +92,8 @@ mod tests {
         assert_eq!(without_session("a=1; b=2"), None);
         assert_eq!(without_session("a=1; picloud_session=x; b=2").as_deref(), Some("a=1; b=2"));
         assert_eq!(without_session("__Host-picloud_session=x").as_deref(), Some(""));
+        assert_eq!(without_session("a=1; picloud_sign_in=x").as_deref(), Some("a=1"));
+        assert_eq!(without_session("__Host-picloud_sign_in=x").as_deref(), Some(""));
         assert_eq!(without_session("a=picloud_session").as_deref(), Some("a=picloud_session"));
         assert_eq!(without_session(" picloud_session = x;a=1").as_deref(), Some("a=1"));
     }
@@ -127,6 +130,8 @@ mod tests {
             "picloud_session=x",
             " __Host-picloud_session =x",
             "PICLOUD_SESSION=x; Path=/",
+            "picloud_sign_in=x",
+            "__Host-picloud_sign_in=x",
         ] {
             assert_eq!(check_set_cookie(value, None), SetCookie::Refused, "{value}");
         }

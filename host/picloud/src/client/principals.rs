@@ -32,6 +32,12 @@ pub(crate) enum PrincipalCommand {
     Enable(NamedArgs),
     /// Delete a principal with its tokens, sessions and memberships
     Delete(NamedArgs),
+    /// Let a user sign in by way of the issuer: whoever comes first with this verified address
+    Link(LinkArgs),
+    /// List the accounts of the issuer that a user is linked to
+    Links(NamedArgs),
+    /// Remove a link, and end the user's sessions
+    Unlink(UnlinkArgs),
 }
 
 /// What can be done with passwords.
@@ -82,6 +88,33 @@ pub(crate) struct NamedArgs {
     common: CommonArgs,
 }
 
+/// `picloud principal link`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud principal link ada --email ada@example.org")]
+pub(crate) struct LinkArgs {
+    /// Its name or id
+    #[arg(value_name = "PRINCIPAL")]
+    principal: String,
+    /// The e-mail address that the issuer has verified
+    #[arg(long, value_name = "ADDRESS")]
+    email: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud principal unlink`.
+#[derive(Debug, Args)]
+pub(crate) struct UnlinkArgs {
+    /// Its name or id
+    #[arg(value_name = "PRINCIPAL")]
+    principal: String,
+    /// The id of the link, as `picloud principal links` shows it
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 /// `picloud password set`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  picloud password set\n  picloud password set ada < password.txt")]
@@ -107,6 +140,15 @@ struct Principal {
     created_at: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct Identity {
+    id: String,
+    email: String,
+    issuer: Option<String>,
+    subject: Option<String>,
+    created_at: String,
+}
+
 /// Runs one of the commands.
 pub(super) fn run(command: PrincipalCommand) -> Result<(), ClientError> {
     match command {
@@ -115,6 +157,9 @@ pub(super) fn run(command: PrincipalCommand) -> Result<(), ClientError> {
         PrincipalCommand::Disable(args) => set_disabled(&args, true),
         PrincipalCommand::Enable(args) => set_disabled(&args, false),
         PrincipalCommand::Delete(args) => delete(&args),
+        PrincipalCommand::Link(args) => link(&args),
+        PrincipalCommand::Links(args) => links(&args),
+        PrincipalCommand::Unlink(args) => unlink(&args),
     }
 }
 
@@ -190,6 +235,56 @@ fn delete(args: &NamedArgs) -> Result<(), ClientError> {
     api.call(Method::DELETE, &path(&args.principal), Payload::None)?;
     terminal::note(format_args!("deleted {}", printable(&args.principal)));
     Ok(())
+}
+
+fn link(args: &LinkArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common)?;
+    let request = json!({ "email": args.email });
+    let answer = api.call(Method::POST, &identities(&args.principal), Payload::Json(&request))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let made: Identity = api.read(&answer)?;
+    terminal::note(format_args!(
+        "linked {} to whoever signs in first as {}",
+        printable(&args.principal),
+        printable(&made.email)
+    ));
+    Ok(())
+}
+
+fn links(args: &NamedArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common)?;
+    let items = Items::fetch(&api, &identities(&args.principal), &[], None)?;
+    if args.common.json {
+        return print_json(&items.json());
+    }
+    let mut table = Table::new(&["EMAIL", "ISSUER", "SUBJECT", "MADE", "ID"]);
+    for found in items.read::<Identity>(&api)? {
+        let waits = || "-".to_owned();
+        table.row([
+            found.email,
+            found.issuer.unwrap_or_else(waits),
+            found.subject.unwrap_or_else(waits),
+            short_time(&found.created_at),
+            found.id,
+        ]);
+    }
+    table.print("no links")?;
+    Ok(())
+}
+
+fn unlink(args: &UnlinkArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common)?;
+    let path = format!("{}/{}", identities(&args.principal), segment(&args.id));
+    api.call(Method::DELETE, &path, Payload::None)?;
+    let principal = printable(&args.principal);
+    terminal::note(format_args!("removed a link of {principal}; its sessions have ended"));
+    Ok(())
+}
+
+fn identities(principal: &str) -> String {
+    format!("{}/identities", path(principal))
 }
 
 fn path(principal: &str) -> String {

@@ -6,6 +6,7 @@
 mod ceiling;
 mod data_dir;
 mod environment;
+mod oidc;
 mod values;
 
 use std::{
@@ -27,6 +28,7 @@ pub(crate) use self::{
     ceiling::CeilingArgs,
     data_dir::{DataDir, DataDirError, DataDirLock, default_data_dir},
     environment::{refusal, unknown_variables, without_empty_variables},
+    oidc::OidcArgs,
     values::{parse_address, reachable},
 };
 use crate::{
@@ -171,6 +173,9 @@ pub(crate) struct ServeArgs {
     /// Name server that is asked for the proofs of apps' domains [default: those of /etc/resolv.conf]
     #[arg(long, env = "PICLOUD_NAME_SERVER", value_name = "IP:PORT", value_parser = parse_address, help_heading = "Listeners")]
     pub(crate) name_server: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) oidc: OidcArgs,
 
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,

@@ -71,12 +71,13 @@ pub(crate) struct PrecompileArgs {
 /// Runs the server until a signal stops it.
 pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
     args.check()?;
+    let oidc = args.oidc.config()?;
     logging::start(&args.log)?;
     raise_open_files();
     let writable = writable(&args)?;
     let confinement =
         confine(args.confinement, &writable).map_err(|problem| Failure::new(Exit::CannotStart, problem))?;
-    runtime(args.threads())?.block_on(node::run(args, confinement))
+    runtime(args.threads())?.block_on(node::run(args, oidc, confinement))
 }
 
 /// What a server has to write, where links lead included: a disk of its own for the database or its log is linked into

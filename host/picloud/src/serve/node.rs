@@ -10,7 +10,9 @@ use std::{
 use picloud_core::{Confinement, Execute};
 use picloud_executor::Executor;
 use picloud_files::FileCache;
-use picloud_manager::{AppAddress, Manager, ManagerConfig, OWNER_TOKEN_FILE, OwnerToken, ensure_owner};
+use picloud_manager::{
+    AppAddress, Manager, ManagerConfig, OWNER_TOKEN_FILE, OidcConfig, OwnerToken, ensure_owner,
+};
 use picloud_orchestrator::{
     Addressing, HistoryConfig, Orchestrator, OrchestratorConfig, PathForm, SandboxMode,
 };
@@ -41,7 +43,11 @@ struct Listeners {
 }
 
 /// Runs the node until a signal stops it.
-pub(super) async fn run(args: ServeArgs, confinement: Confinement) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: ServeArgs,
+    oidc: Option<OidcConfig>,
+    confinement: Confinement,
+) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let postgres = Arc::new(OnceLock::<StopRequest>::new());
     let last_words = {
@@ -60,7 +66,8 @@ pub(super) async fn run(args: ServeArgs, confinement: Confinement) -> Result<(),
     if let Some(request) = database.stop_request() {
         postgres.get_or_init(|| request);
     }
-    let outcome = serve(&args, data.folder.path(), &database, listeners, confinement, stop).await;
+    let config = ManagerConfig { oidc, ..manager_config(&args, &listeners, confinement) };
+    let outcome = serve(&args, data.folder.path(), &database, listeners, config, stop).await;
     database.close().await;
     outcome
 }
@@ -70,7 +77,7 @@ async fn serve(
     data_dir: &Path,
     database: &Database,
     listeners: Listeners,
-    confinement: Confinement,
+    manager_config: ManagerConfig,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
@@ -96,8 +103,7 @@ async fn serve(
     let (for_orchestrator, cache) = (Arc::clone(&executor), Arc::new(cache));
     let orchestrator = Orchestrator::start(config, store, for_orchestrator, vault_of_node, cache, egress);
     let orchestrator = orchestrator.await.map_err(cannot_start)?;
-    let config = manager_config(args, &listeners, confinement);
-    let manager = Manager::new(config, database.store.clone(), executor, orchestrator.clone(), vault);
+    let manager = Manager::new(manager_config, database.store.clone(), executor, orchestrator.clone(), vault);
 
     let places = Places::of(args, &listeners, data_dir);
     let manager_stop = CancellationToken::new();
@@ -177,6 +183,7 @@ fn manager_config(args: &ServeArgs, listeners: &Listeners, confinement: Confinem
         apps: app_address(args, listeners),
         trusted_proxies: args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default(),
         name_server: args.name_server,
+        oidc: None,
         confinement,
     }
 }

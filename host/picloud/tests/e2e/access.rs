@@ -1,8 +1,13 @@
 //! People and programs with rights of their own, from the command line.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    thread,
+};
 
-use crate::support::shared;
+use crate::support::{Server, fill, home, shared};
 
 /// The column of the row that has `text`, split at two spaces.
 fn cell(table: &str, text: &str, column: usize) -> String {
@@ -98,4 +103,69 @@ fn a_service_has_a_token_and_no_password() {
     assert_eq!(json["items"][0]["name"], "deploy");
     server.cli(&["principal", "delete", "robot"]).ok();
     assert!(server.cli(&["whoami", "--token", token.trim()]).failed(5).contains("unauthenticated"));
+}
+
+#[test]
+fn a_user_is_linked_to_an_account_of_an_issuer_and_unlinked() {
+    let server = shared();
+    server.cli(&["principal", "create", "grace"]).ok();
+    assert_eq!(server.cli(&["principal", "links", "grace"]).ok(), "", "the note is on standard error");
+    server.cli(&["principal", "link", "grace", "--email", "Grace@Example.org"]).ok();
+    let again = server.cli(&["principal", "link", "grace", "--email", "grace@example.org"]);
+    assert!(again.failed(1).contains("already_exists"));
+    assert!(server.cli(&["principal", "link", "grace", "--email", "grace"]).failed(1).contains("invalid"));
+    let list = server.cli(&["principal", "links", "grace"]).ok();
+    assert_eq!(cell(&list, "grace@example.org", 1), "-", "{list}");
+    let json = server.cli(&["principal", "links", "grace", "--json"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let id = json["items"][0]["id"].as_str().unwrap();
+    server.cli(&["principal", "unlink", "grace", id]).ok();
+    server.cli(&["principal", "unlink", "grace", id]).failed(4);
+    server.cli(&["principal", "delete", "grace"]).ok();
+}
+
+/// The server as it runs, confined, asks its issuer.
+#[test]
+fn a_browser_is_sent_to_the_issuer_that_is_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let document = serde_json::json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/keys"),
+    });
+    let asked = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let body = document.to_string();
+        write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let home = home();
+    let data_dir = home.path().join("data");
+    fill(&data_dir);
+    let server = Server::start(
+        &data_dir,
+        &[
+            ("PICLOUD_OIDC_ISSUER", &issuer),
+            ("PICLOUD_OIDC_CLIENT_ID", "picloud"),
+            ("PICLOUD_OIDC_ALLOWED", "@example.org"),
+            ("PICLOUD_PUBLIC_URL", "https://cloud.example.org"),
+        ],
+    );
+    server.wait_until_ready();
+    let answer = server.api("GET /api/v1/session/oidc/start", "");
+    assert_eq!(answer.status, 302, "{answer:?}");
+    let location = answer.header("location").unwrap();
+    assert!(location.starts_with(&format!("{issuer}/authorize?response_type=code&client_id=picloud")));
+    assert!(location.contains("redirect_uri=https%3A%2F%2Fcloud.example.org%2Fapi%2Fv1%2F"), "{location}");
+    assert!(asked.join().unwrap().starts_with("GET /.well-known/openid-configuration HTTP/1.1"));
+    let methods = server.api("GET /api/v1/session/methods", "").json();
+    assert_eq!(methods["oidc"]["issuer"], issuer);
 }

@@ -1,5 +1,7 @@
 //! Wrong settings are refused by name, before anything is touched.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
 use crate::support::{Server, home, run_plain};
 
 #[track_caller]
@@ -22,6 +24,12 @@ fn a_wrong_value_is_refused_with_its_variable_and_what_is_allowed() {
         ("PICLOUD_ADMIN_HOSTS", "a b", "host name"),
         ("PICLOUD_TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/8"),
         ("PICLOUD_NAME_SERVER", "1.1.1.1", "IP:PORT"),
+        ("PICLOUD_OIDC_ISSUER", "http://login.example.org", "https://login.example.org"),
+        ("PICLOUD_OIDC_CLIENT_ID", " ", "1 to 512"),
+        ("PICLOUD_OIDC_ALLOWED", "ada", "@example.org"),
+        ("PICLOUD_OIDC_ALLOWED", ",", "@example.net"),
+        ("PICLOUD_OIDC_CREATE", "yes", "true or false"),
+        ("PICLOUD_PUBLIC_URL", "cloud.example", "https://cloud.example.org"),
         ("PICLOUD_CONFINEMENT", "on", "auto, required, off"),
         ("PICLOUD_EGRESS_PRIVATE", "192.168.1.1/24", "write 192.168.1.0/24 for"),
         ("PICLOUD_EGRESS_PRIVATE", "lamp.local", "192.168.1.0/24:8080"),
@@ -59,6 +67,49 @@ fn both_listeners_on_one_port_are_refused() {
     for (admin, app) in [("127.0.0.1:8420", "127.0.0.1:8420"), ("0.0.0.0:8420", "127.0.0.1:8420")] {
         let stderr = refused(&[("PICLOUD_ADMIN_ADDR", admin), ("PICLOUD_APP_ADDR", app)]);
         assert!(stderr.contains("PICLOUD_ADMIN_ADDR") && stderr.contains("PICLOUD_APP_ADDR"), "{stderr}");
+    }
+}
+
+#[test]
+fn settings_of_an_issuer_are_refused_where_one_is_missing() {
+    let issuer = ("PICLOUD_OIDC_ISSUER", "https://login.example.org");
+    let client = ("PICLOUD_OIDC_CLIENT_ID", "picloud");
+    let allowed = ("PICLOUD_OIDC_ALLOWED", "@example.org");
+    let cases = [
+        (vec![issuer, allowed], "PICLOUD_OIDC_CLIENT_ID is not"),
+        (vec![issuer, client], "PICLOUD_OIDC_ALLOWED is not"),
+        (vec![issuer, client, ("PICLOUD_OIDC_ALLOWED", "")], "PICLOUD_OIDC_ALLOWED is not"),
+        (vec![client], "PICLOUD_OIDC_CLIENT_ID is set and PICLOUD_OIDC_ISSUER is not"),
+        (vec![allowed], "PICLOUD_OIDC_ALLOWED is set and PICLOUD_OIDC_ISSUER is not"),
+        (vec![("PICLOUD_OIDC_CREATE", "true")], "PICLOUD_OIDC_CREATE is set and PICLOUD_OIDC_ISSUER is not"),
+    ];
+    for (environment, words) in cases {
+        let stderr = refused(&environment);
+        assert!(stderr.contains(words), "{stderr}");
+    }
+}
+
+#[test]
+fn a_client_secret_that_others_can_read_is_refused_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let with_secret = || {
+        refused(&[
+            ("PICLOUD_OIDC_ISSUER", "https://login.example.org"),
+            ("PICLOUD_OIDC_CLIENT_ID", "picloud"),
+            ("PICLOUD_OIDC_ALLOWED", "@example.org"),
+            ("PICLOUD_OIDC_CLIENT_SECRET_FILE", file.to_str().unwrap()),
+        ])
+    };
+    assert!(with_secret().contains("PICLOUD_OIDC_CLIENT_SECRET_FILE"), "it is not there");
+    for (mode, text, words) in
+        [(0o640, "hunter2", "0600"), (0o600, "", "one line"), (0o600, "hunter2\nx", "one line")]
+    {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let stderr = with_secret();
+        assert!(stderr.contains("PICLOUD_OIDC_CLIENT_SECRET_FILE") && stderr.contains(words), "{stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     }
 }
 

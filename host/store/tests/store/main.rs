@@ -12,6 +12,7 @@ mod egress;
 mod files;
 mod fixture;
 mod history;
+mod identities;
 mod kv;
 mod kv_model;
 mod lifecycle;

@@ -1,5 +1,6 @@
 //! A server for one test, and a client for it.
 
+pub(crate) mod issuer;
 mod name_server;
 mod sandbox;
 
@@ -85,6 +86,7 @@ impl Server {
             apps: AppAddress::Path { base: "http://127.0.0.1:8421".into() },
             trusted_proxies: Vec::new(),
             name_server: None,
+            oidc: None,
             confinement: Confinement::default(),
         };
         change(&mut config);
