@@ -146,7 +146,7 @@ fn get(args: &GetArgs) -> Result<(), ClientError> {
 
 fn put(args: &PutArgs) -> Result<(), ClientError> {
     let path = file_path(&args.app, &args.path)?;
-    let missing = || file_error(&args.file)(io::ErrorKind::NotFound.into());
+    let missing = || file_error(&args.file)(io::Error::new(io::ErrorKind::NotFound, "there is no such file"));
     let content = read_bytes(&args.file, MAX_FILE_BYTES, Links::Follow)?.ok_or_else(missing)?;
     let api = Api::connect(&args.common)?;
     let content_type = args.content_type.as_ref().map(ContentType::as_str);

@@ -8,7 +8,8 @@ use std::{
 
 use clap::Args;
 use picloud_core::{
-    AccessPatch, AppName, EgressRules, FilePath, LimitsPatch, ScriptLimitsPatch, ScriptName, VariableName,
+    AccessPatch, AppName, EgressRules, FileFolder, FilePath, LimitsPatch, STATIC_FOLDER, ScriptLimitsPatch,
+    ScriptName, VariableName,
 };
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
@@ -160,6 +161,9 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
             format!("--prune is for the whole folder of an app: name the one that has its {MANIFEST}");
         return Err(ClientError::Input(problem));
     }
+    if let Some(files) = &files {
+        warn_of_unserved(bundle.routes.as_deref().unwrap_or_default(), files);
+    }
     let api = Api::connect(&args.common)?;
     bundle.files = files.map(|files| static_folder::bundled(&api, &app, &files)).transpose()?;
     let bundle = serde_json::to_string(&bundle).map_err(|error| ClientError::Input(error.to_string()))?;
@@ -254,6 +258,24 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
         files: Some(project.files).filter(|files| is_whole || !files.is_empty()),
         extent: if is_whole { Extent::Whole } else { Extent::Part },
     })
+}
+
+/// Once a route serves a part of the static files, the rest is not served by itself any more.
+fn warn_of_unserved(routes: &[BundleRoute], files: &StaticFiles) {
+    let folders: Vec<&FileFolder> = routes.iter().filter_map(|route| route.files.as_ref()).collect();
+    let is_static = |folder: &&FileFolder| folder.as_str().starts_with(STATIC_FOLDER);
+    if !folders.iter().any(is_static) {
+        return;
+    }
+    let is_served = |path: &FilePath| folders.iter().any(|folder| path.as_str().starts_with(folder.as_str()));
+    let unserved: Vec<String> =
+        files.keys().filter(|path| !is_served(path)).map(|path| path.as_str().to_owned()).collect();
+    if !unserved.is_empty() {
+        terminal::warning(format_args!(
+            "no route serves {}; where a route serves a part of static/, the rest needs one as well",
+            listed(&unserved)
+        ));
+    }
 }
 
 /// What became of the static files.

@@ -57,7 +57,10 @@ impl Available {
             .map(|name| format!("the secret \"{name}\" is not set yet; `picloud secret set {name}` sets it"));
         let hosts = uses.of(UseKind::Hosts).into_iter().flat_map(|used| &used.names);
         let hosts = hosts.filter(|host| !self.allows(host)).map(|host| {
-            format!("the app may not call {host} yet; `picloud egress allow {host}` allows it over https")
+            format!(
+                "the app may not call {host} yet; `picloud egress allow https://{host}`, or http:// if it has no TLS, \
+                 allows it"
+            )
         });
         secrets.chain(hosts).collect()
     }
