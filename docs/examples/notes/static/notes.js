@@ -16,4 +16,4 @@ form.addEventListener("submit", async (event) => {
   await show();
 });
 
-await show();
+show();

@@ -89,7 +89,7 @@ async fn a_bundle_brings_the_list_and_a_script_is_told_what_it_may_not_call_yet(
     let first = bundle(Value::Null).await.json();
     assert_eq!(first["scripts"][0]["uses"]["hosts"], json!({ "names": ["api.example.com"], "any": false }));
     let warning = first["scripts"][0]["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("`picloud egress allow api.example.com`"), "{warning}");
+    assert!(warning.contains("`picloud egress allow https://api.example.com`"), "{warning}");
     let second = bundle(json!({ "allow": [{ "host": "*.example.com" }] })).await.json();
     assert_eq!(second["scripts"][0]["warnings"], json!([]), "{second}");
     bundle(Value::Null).await;

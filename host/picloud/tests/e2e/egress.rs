@@ -128,7 +128,7 @@ fn a_deployment_tells_which_hosts_are_called() {
         "{}",
         deployed.stderr
     );
-    assert!(deployed.stderr.contains("picloud egress allow api.example.com"), "{}", deployed.stderr);
+    assert!(deployed.stderr.contains("picloud egress allow https://api.example.com"), "{}", deployed.stderr);
     app.cli(&["egress", "allow", "api.example.com"]).ok();
     let again = app.deploy("s", &format!("{source} // again"));
     assert!(!again.stderr.contains("egress allow"), "{}", again.stderr);
