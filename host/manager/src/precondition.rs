@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use picloud_core::ErrorCode;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
@@ -11,6 +12,12 @@ use crate::error::ApiError;
 pub(crate) struct ETag(String);
 
 impl ETag {
+    /// The tag of an entity that is shown whole, as this JSON.
+    pub(crate) fn of_json(entity: &impl Serialize) -> Result<Self, ApiError> {
+        let text = serde_json::to_vec(entity);
+        text.map(|text| Self::of(&[&text])).map_err(|error| ApiError::internal("an entity tag", &error))
+    }
+
     /// The tag of an entity that these parts identify.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();

@@ -71,7 +71,7 @@ pub(crate) async fn set_egress(
     let turn = context.limits_turn.lock().await;
     if !precondition.is_empty() {
         let present = context.store.egress_rules(app.id).await.map_err(from_store)?;
-        precondition.check(Some(&tag(&present)?))?;
+        precondition.check(Some(&ETag::of_json(&present)?))?;
     }
     context.store.put_egress_rules(app.id, &rules).await.map_err(from_store)?;
     drop(turn);
@@ -80,10 +80,5 @@ pub(crate) async fn set_egress(
 }
 
 fn answer(rules: EgressRules) -> Result<Response, ApiError> {
-    Ok(([tag(&rules)?.header()], Json(rules)).into_response())
-}
-
-fn tag(rules: &EgressRules) -> Result<ETag, ApiError> {
-    let text = serde_json::to_vec(rules);
-    text.map(|text| ETag::of(&[&text])).map_err(|error| ApiError::internal("egress rules", &error))
+    Ok(([ETag::of_json(&rules)?.header()], Json(rules)).into_response())
 }

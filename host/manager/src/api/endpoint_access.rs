@@ -124,7 +124,7 @@ pub(crate) async fn set_access(
     let turn = context.limits_turn.lock().await;
     if !precondition.is_empty() {
         let present = context.store.access_settings(app.id).await.map_err(from_store)?;
-        precondition.check(Some(&tag(&present)?))?;
+        precondition.check(Some(&ETag::of_json(&present)?))?;
     }
     let settings = context.store.patch_access(app.id, &change).await.map_err(from_store)?;
     drop(turn);
@@ -133,10 +133,5 @@ pub(crate) async fn set_access(
 }
 
 fn answer(settings: AccessSettings) -> Result<Response, ApiError> {
-    Ok(([tag(&settings)?.header()], Json(settings)).into_response())
-}
-
-fn tag(settings: &AccessSettings) -> Result<ETag, ApiError> {
-    let text = serde_json::to_vec(settings);
-    text.map(|text| ETag::of(&[&text])).map_err(|error| ApiError::internal("access settings", &error))
+    Ok(([ETag::of_json(&settings)?.header()], Json(settings)).into_response())
 }

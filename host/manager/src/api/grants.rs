@@ -89,7 +89,5 @@ fn answer(set: GrantsSet) -> Result<Response, ApiError> {
 }
 
 fn tag(set: &GrantsSet) -> Result<ETag, ApiError> {
-    let text = serde_json::to_vec(&set.grants.uses);
-    let strict = [u8::from(set.grants.strict)];
-    text.map(|text| ETag::of(&[&strict, &text])).map_err(|error| ApiError::internal("grants", &error))
+    ETag::of_json(&(set.grants.strict, &set.grants.uses))
 }
