@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Params, RequestId};
+use crate::{Params, RequestId, TriggerKind};
 
 /// The kinds of event a script can handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,14 +15,44 @@ pub enum EventKind {
     Http,
     /// A direct call with any value: the management API's `invoke` or a script's `app::invoke`.
     Invoke,
+    /// A key-value entry was set or deleted.
+    Kv,
+    /// A time of a schedule.
+    Cron,
+    /// A message in a queue.
+    Queue,
+    /// A publication on a topic.
+    Topic,
+    /// An e-mail that came in.
+    Email,
+    /// An event that was given up.
+    DeadLetter,
 }
 
 impl EventKind {
+    /// Every kind.
+    pub const ALL: &[Self] = &[
+        Self::Http,
+        Self::Invoke,
+        Self::Kv,
+        Self::Cron,
+        Self::Queue,
+        Self::Topic,
+        Self::Email,
+        Self::DeadLetter,
+    ];
+
     /// The kind as storage and clients name it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Invoke => "invoke",
+            Self::Kv => "kv",
+            Self::Cron => "cron",
+            Self::Queue => "queue",
+            Self::Topic => "topic",
+            Self::Email => "email",
+            Self::DeadLetter => "dead_letter",
         }
     }
 }
@@ -35,6 +65,14 @@ pub enum Event {
     /// A direct call. The script sees a POST request with this JSON text as its body, and as `event`; the
     /// answer is [`Answer::Value`].
     Invoke(String),
+    /// What a trigger waits for. The handler of its kind is called with this JSON text as a value; the answer is
+    /// [`Answer::Value`].
+    Trigger {
+        /// The kind of trigger.
+        kind: TriggerKind,
+        /// The event as JSON text.
+        event: String,
+    },
 }
 
 impl Event {
@@ -43,6 +81,7 @@ impl Event {
         match self {
             Self::Http(_) => EventKind::Http,
             Self::Invoke(_) => EventKind::Invoke,
+            Self::Trigger { kind, .. } => kind.event_kind(),
         }
     }
 }

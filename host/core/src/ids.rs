@@ -61,10 +61,16 @@ ids! {
     AppId;
     /// Identifies an entry of the audit log (table `audit_log`).
     AuditId;
+    /// Identifies an event that was given up (table `dead_letters`).
+    DeadLetterId;
     /// Identifies a custom domain of an app (table `domains`).
     DomainId;
+    /// Identifies an event (table `outbox`): receivers know it by this id, again after a retry.
+    EventId;
     /// Identifies one invocation in the history (table `executions`).
     ExecutionId;
+    /// Identifies a caller that waits for the answer to an event.
+    InboxId;
     /// Identifies a user or service principal (table `principals`).
     PrincipalId;
     /// Identifies one request to a listener; shown to clients as `picloud-request-id`.
@@ -73,6 +79,10 @@ ids! {
     RouteId;
     /// Identifies a script (table `scripts`).
     ScriptId;
+    /// Identifies a trigger (table `triggers`).
+    TriggerId;
+    /// Identifies a process that handles events (table `outbox_workers`), from its start to its end.
+    WorkerId;
     /// Identifies one version of a script (table `script_versions`).
     ScriptVersionId;
     /// Identifies what an issuer knows a principal by (table `principal_identities`).

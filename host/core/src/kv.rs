@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::{CollectionName, FilePath, FileReads, FileSavepoint, FileSession, FileWrite, KvKey};
+use crate::{CollectionName, Emission, FilePath, FileReads, FileSavepoint, FileSession, FileWrite, KvKey};
 
 /// The version of an entry. Absent and expired entries have [`KvVersion::ABSENT`]; every write gives a version
 /// that no entry of the platform had before.
@@ -89,12 +89,14 @@ pub struct Effects {
     pub kv: BTreeMap<KvId, KvWrite>,
     /// The last write of each file.
     pub files: BTreeMap<FilePath, FileWrite>,
+    /// The events that it makes, in order.
+    pub events: Vec<Emission>,
 }
 
 impl Effects {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.kv.is_empty() && self.files.is_empty()
+        self.kv.is_empty() && self.files.is_empty() && self.events.is_empty()
     }
 }
 
@@ -131,13 +133,18 @@ pub struct KvSession {
     seen: BTreeMap<KvId, Option<KvEntry>>,
     lists: Vec<KvListRead>,
     writes: BTreeMap<KvId, KvWrite>,
+    events: Vec<Emission>,
     /// Its view of the app's files, which commit with the entries.
     pub files: FileSession,
 }
 
 /// The writes of a session at one moment.
 #[derive(Clone, Debug)]
-pub struct KvSavepoint(BTreeMap<KvId, KvWrite>, FileSavepoint);
+pub struct KvSavepoint {
+    writes: BTreeMap<KvId, KvWrite>,
+    files: FileSavepoint,
+    events: usize,
+}
 
 impl KvSession {
     /// The value of a key as this invocation sees it: `Some(None)` is known to be absent, `None` is not known
@@ -158,6 +165,11 @@ impl KvSession {
     /// Writes a key.
     pub fn write(&mut self, id: KvId, write: KvWrite) {
         self.writes.insert(id, write);
+    }
+
+    /// Makes an event, when the invocation commits.
+    pub fn emit(&mut self, event: Emission) {
+        self.events.push(event);
     }
 
     /// How many committed entries to fetch so that a list of `query.limit` entries can be answered even if
@@ -206,13 +218,14 @@ impl KvSession {
 
     /// The writes so far, to return to if a nested invocation fails.
     pub fn savepoint(&self) -> KvSavepoint {
-        KvSavepoint(self.writes.clone(), self.files.savepoint())
+        KvSavepoint { writes: self.writes.clone(), files: self.files.savepoint(), events: self.events.len() }
     }
 
     /// Takes back every write since `savepoint`. Reads stay: they happened, and are validated.
     pub fn roll_back(&mut self, savepoint: KvSavepoint) {
-        self.writes = savepoint.0;
-        self.files.roll_back(savepoint.1);
+        self.writes = savepoint.writes;
+        self.files.roll_back(savepoint.files);
+        self.events.truncate(savepoint.events);
     }
 
     /// What was read and what is to be written.
@@ -223,7 +236,10 @@ impl KvSession {
             .map(|(id, entry)| (id, entry.map_or(KvVersion::ABSENT, |entry| entry.version)))
             .collect();
         let (file_reads, files) = self.files.finish();
-        (KvReads { entries, lists: self.lists, files: file_reads }, Effects { kv: self.writes, files })
+        (
+            KvReads { entries, lists: self.lists, files: file_reads },
+            Effects { kv: self.writes, files, events: self.events },
+        )
     }
 
     fn writes_of<'a>(&'a self, query: &'a KvListQuery) -> impl Iterator<Item = (&'a KvId, &'a KvWrite)> {

@@ -27,6 +27,7 @@ mod route;
 mod scope;
 mod script;
 mod secret;
+mod trigger;
 mod usage;
 mod uses;
 pub mod wording;
@@ -56,8 +57,8 @@ pub use file::{
 };
 pub use history::{ExecutionRecord, Outcome};
 pub use ids::{
-    AppId, AuditId, DomainId, ExecutionId, IdError, IdentityId, PrincipalId, RequestId, RouteId, ScriptId,
-    ScriptVersionId, SessionId, SigningKeyId, TokenId,
+    AppId, AuditId, DeadLetterId, DomainId, EventId, ExecutionId, IdError, IdentityId, InboxId, PrincipalId,
+    RequestId, RouteId, ScriptId, ScriptVersionId, SessionId, SigningKeyId, TokenId, TriggerId, WorkerId,
 };
 pub use kv::{
     Effects, KvEntry, KvId, KvListQuery, KvListRead, KvListed, KvReads, KvSavepoint, KvSession, KvVersion,
@@ -68,8 +69,8 @@ pub use limits::{
 };
 pub use mask::SecretMask;
 pub use names::{
-    AppName, CollectionName, ContentType, DomainName, FileFolder, FilePath, KvKey, NameError, PrincipalName,
-    ScriptName, SecretName, VariableName,
+    AppName, CollectionName, ContentType, DedupeKey, DomainName, FileFolder, FilePath, GroupKey, KvKey,
+    NameError, PrincipalName, QueueName, ScriptName, SecretName, TopicName, TriggerName, VariableName,
 };
 pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
 pub use route::{
@@ -78,5 +79,9 @@ pub use route::{
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
+pub use trigger::{
+    Emission, Emitted, Jitter, Lineage, MessageOptions, OutboxKind, OutgoingMail, RetryPolicy, TriggerConfig,
+    TriggerConfigError, TriggerKind, UnknownTriggerKind,
+};
 pub use usage::{Hour, Latencies};
 pub use uses::{Grants, UseKind, Used, Uses};

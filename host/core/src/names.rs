@@ -102,6 +102,16 @@ names! {
     SecretName, "secret name", check_setting;
     /// The name of a plain variable of an app, of the same form.
     VariableName, "variable name", check_setting;
+    /// The name of a trigger of an app, of the same form.
+    TriggerName, "trigger name", check_setting;
+    /// The name of a queue of an app, of the same form.
+    QueueName, "queue name", check_setting;
+    /// A topic: 1 to 128 of `a-z A-Z 0-9 _ . : / -`.
+    TopicName, "topic", check_topic;
+    /// What makes a message one that was sent before: 1 to 128 bytes of any text but U+0000.
+    DedupeKey, "dedupe_key", check_message_key;
+    /// The group of a message: 1 to 128 bytes of any text but U+0000.
+    GroupKey, "group", check_message_key;
     /// The path of a file of an app: segments between `/`, in NFC, at most 512 bytes. It is a name in the database and
     /// never a path of a node's file system, so that `A` and `a` are two files everywhere.
     FilePath, "file path", check_path;
@@ -168,6 +178,21 @@ fn check_key(text: &str) -> Result<(), String> {
     check_length(text, KvKey::MAX_BYTES)?;
     if text.contains('\0') {
         return Err(format!("contains U+0000, which cannot be stored; {allowed}"));
+    }
+    Ok(())
+}
+
+fn check_topic(text: &str) -> Result<(), String> {
+    check_length(text, 128)?;
+    check_chars(text, "a-z, A-Z, 0-9, _, ., :, / and -", |c| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '/' | '-')
+    })
+}
+
+fn check_message_key(text: &str) -> Result<(), String> {
+    check_length(text, 128)?;
+    if text.contains('\0') {
+        return Err("contains U+0000, which cannot be stored; allowed are 1 to 128 bytes of any text".into());
     }
     Ok(())
 }

@@ -136,7 +136,7 @@ fn to_guest(event: Event) -> handler::Event {
             body: request.body.into(),
             ip: request.ip.to_string(),
         }),
-        Event::Invoke(event) => handler::Event::Invoke(event),
+        Event::Invoke(event) | Event::Trigger { event, .. } => handler::Event::Invoke(event),
     }
 }
 

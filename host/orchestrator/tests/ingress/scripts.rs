@@ -107,7 +107,7 @@ impl Scripts {
     ) -> Result<Answer, Fault> {
         let request = match &invocation.event {
             Event::Http(request) => request,
-            Event::Invoke(event) => return Ok(Answer::Value(event.clone())),
+            Event::Invoke(event) | Event::Trigger { event, .. } => return Ok(Answer::Value(event.clone())),
         };
         match invocation.script.as_str() {
             "echo" | "api/nested" => Ok(echo(request)),

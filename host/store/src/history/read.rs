@@ -216,7 +216,6 @@ pub(super) fn fault(
 }
 
 fn event_kind(text: &str) -> Result<EventKind, StoreError> {
-    let kinds = [EventKind::Http, EventKind::Invoke];
-    let known = kinds.into_iter().find(|kind| kind.as_str() == text);
+    let known = EventKind::ALL.iter().copied().find(|kind| kind.as_str() == text);
     known.ok_or_else(|| StoreError::Database(format!("unknown kind of event {text:?}").into()))
 }

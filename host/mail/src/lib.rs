@@ -1,0 +1,1 @@
+//! E-mail of apps: in over SMTP, out through a relay.
