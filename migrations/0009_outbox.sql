@@ -36,9 +36,9 @@ CREATE TABLE outbox (
     claimed_at   timestamptz,
     -- The process that had it was lost: it is claimed alone, so that if it was the cause nothing else is used up.
     is_suspect   boolean NOT NULL DEFAULT false,
-    -- The inbox of a caller that waits for the answer, and the process in which it waits: it is not tried again.
+    -- The inbox of a caller that waits for the answer: it is not tried again. It waits in the process that wrote the event,
+    -- and that has claimed it with the writing: no other handles it.
     reply_to     uuid,
-    reply_node   uuid,
     -- The first event of the chain, the one that this came of, and how many came before.
     root_id      uuid NOT NULL,
     parent_id    uuid,
@@ -46,6 +46,10 @@ CREATE TABLE outbox (
     -- Messages of a group are handled one after the other: all but the first wait with `run_at` at infinity.
     group_key    text COLLATE "C" CHECK (octet_length(group_key) BETWEEN 1 AND 128),
     group_seq    bigint,
+    -- Of a message that waits in its group: when it may be handled at the earliest.
+    not_before   timestamptz,
+    -- The dead letter that it tells of.
+    dead_letter_id uuid,
     -- Why the last attempt failed.
     error_code   text COLLATE "C" CHECK (octet_length(error_code) BETWEEN 1 AND 64),
     error        text CHECK (octet_length(error) <= 16384),
@@ -63,8 +67,8 @@ CREATE TABLE outbox (
 CREATE INDEX outbox_due ON outbox (lane_id, run_at, id) WHERE claimed_by IS NULL AND NOT is_suspect;
 -- What was rescued from a process that is gone.
 CREATE INDEX outbox_suspect ON outbox (run_at, id) WHERE claimed_by IS NULL AND is_suspect;
--- What is handled now, by process and lane.
-CREATE INDEX outbox_claimed ON outbox (claimed_by, lane_id) WHERE claimed_by IS NOT NULL;
+-- What is handled now: by lane for the concurrency of queues; all of it, which is little, to find what lost processes had.
+CREATE INDEX outbox_claimed ON outbox (lane_id, claimed_by) WHERE claimed_by IS NOT NULL;
 -- The next of a group.
 CREATE INDEX outbox_group ON outbox (lane_id, group_key, group_seq) WHERE group_key IS NOT NULL;
 

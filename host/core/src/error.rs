@@ -54,6 +54,18 @@ codes! {
     Conflict = "kv_conflict";
     /// Its client went away before there was an answer, so that it was stopped.
     ClientGone = "client_gone";
+    /// The process that handled the event was lost, and no attempt is left or its caller is gone.
+    WorkerLost = "worker_lost";
+    /// The event is deeper in its chain than events may be.
+    TriggerDepth = "trigger_depth_exceeded";
+    /// The trigger that was to handle the event is gone.
+    TriggerNotFound = "trigger_not_found";
+    /// The trigger that was to handle the event is disabled.
+    TriggerDisabled = "trigger_disabled";
+    /// The principal that registered the trigger is gone or disabled.
+    PrincipalGone = "principal_gone";
+    /// The principal that registered the trigger may not manage triggers any more.
+    PrincipalPowerless = "principal_powerless";
     /// A host call was made while the image is built.
     NotAvailableAtBuild = "not_available_at_build";
     /// The script reads a secret that its source does not declare.
@@ -88,6 +100,8 @@ codes! {
     AboveCeiling = "above_ceiling";
     /// The app's kv data would exceed its quota.
     KvQuota = "kv_quota_exceeded";
+    /// As many events of the app wait as may.
+    OutboxFull = "outbox_full";
     /// The app's files would be more, or larger, than its quota.
     FileQuota = "file_quota_exceeded";
 

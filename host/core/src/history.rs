@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 
 use crate::{
-    AppId, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Logs, RequestId, ScriptName, Usage,
+    AppId, EgressRecord, ErrorCode, EventId, EventKind, ExecutionId, Fault, Lineage, Logs, RequestId,
+    ScriptName, TriggerName, Usage,
 };
 
 /// How an invocation ended.
@@ -25,6 +26,19 @@ impl Outcome {
     }
 }
 
+/// The event of the outbox that an invocation handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventOrigin {
+    /// The event.
+    pub event: EventId,
+    /// Where it stands in its chain.
+    pub lineage: Lineage,
+    /// The trigger that it ran for, if one.
+    pub trigger: Option<TriggerName>,
+    /// Which attempt it was, from 1.
+    pub attempt: u16,
+}
+
 /// One finished invocation as the history keeps it.
 #[derive(Clone, Debug)]
 pub struct ExecutionRecord {
@@ -40,6 +54,8 @@ pub struct ExecutionRecord {
     pub version: i32,
     /// What started it.
     pub kind: EventKind,
+    /// The event of the outbox that it handled, if one.
+    pub origin: Option<EventOrigin>,
     /// When it started.
     pub started_at: OffsetDateTime,
     /// How it ended.

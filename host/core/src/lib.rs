@@ -55,7 +55,7 @@ pub use file::{
     FileSession, FileVersion, FileWrite, MAX_FILE_BYTES, MAX_SCRIPT_FILE_BYTES, STATIC_FOLDER, StoredFile,
     content_type_of,
 };
-pub use history::{ExecutionRecord, Outcome};
+pub use history::{EventOrigin, ExecutionRecord, Outcome};
 pub use ids::{
     AppId, AuditId, DeadLetterId, DomainId, EventId, ExecutionId, IdError, IdentityId, InboxId, PrincipalId,
     RequestId, RouteId, ScriptId, ScriptVersionId, SessionId, SigningKeyId, TokenId, TriggerId, WorkerId,

@@ -20,6 +20,12 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::InvokeDepth => (S::BAD_GATEWAY, "Scripts invoke each other too deeply"),
         E::Conflict => (S::CONFLICT, "The data was changed by another invocation"),
         E::ClientGone => (S::REQUEST_TIMEOUT, "The client went away"),
+        E::WorkerLost => (S::SERVICE_UNAVAILABLE, "The process that handled the event was lost"),
+        E::TriggerDepth => (S::CONFLICT, "The event is too deep in its chain"),
+        E::TriggerNotFound => (S::NOT_FOUND, "The trigger of the event is gone"),
+        E::TriggerDisabled => (S::CONFLICT, "The trigger of the event is disabled"),
+        E::PrincipalGone => (S::FORBIDDEN, "Who registered the trigger is gone"),
+        E::PrincipalPowerless => (S::FORBIDDEN, "Who registered the trigger may not do so any more"),
         E::NotAvailableAtBuild => (S::UNPROCESSABLE_ENTITY, "Not available while a script is built"),
         E::SecretNotDeclared => {
             (S::INTERNAL_SERVER_ERROR, "The script reads a secret that it does not declare")
@@ -40,6 +46,7 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),
         E::AboveCeiling => (S::UNPROCESSABLE_ENTITY, "A limit is above the platform's ceiling"),
         E::KvQuota => (S::TOO_MANY_REQUESTS, "The app's data is at its quota"),
+        E::OutboxFull => (S::TOO_MANY_REQUESTS, "The app's outbox is full"),
         E::FileQuota => (S::TOO_MANY_REQUESTS, "The app's files are at their quota"),
         E::BadRequest => (S::BAD_REQUEST, "The request is malformed"),
         E::Unauthenticated => (S::UNAUTHORIZED, "No valid credentials were given"),

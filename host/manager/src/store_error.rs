@@ -41,6 +41,9 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
         StoreError::FileQuota { limit, most, .. } => {
             ApiError::new(ErrorCode::FileQuota, text).field(limit).with("limit", most)
         }
+        StoreError::OutboxFull { limit, .. } => {
+            ApiError::new(ErrorCode::OutboxFull, text).field("outbox_events").with("limit", limit)
+        }
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

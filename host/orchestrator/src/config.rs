@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use picloud_core::{DomainName, NameError, SandboxCeiling};
+use picloud_core::{DomainName, NameError, SandboxCeiling, TriggerConfig};
 use picloud_edge::{BodyTimes, ServeConfig};
 
 /// What the operator chooses.
@@ -24,6 +24,8 @@ pub struct OrchestratorConfig {
     pub slot_wait: Duration,
     /// The ceiling over every app's limits.
     pub ceiling: SandboxCeiling,
+    /// What holds for triggers.
+    pub triggers: TriggerConfig,
     /// What is kept of finished invocations.
     pub history: HistoryConfig,
     /// How the sandbox runs, for the node's status.
@@ -98,6 +100,7 @@ impl OrchestratorConfig {
             slots: 32,
             slot_wait: Duration::from_secs(10),
             ceiling: SandboxCeiling::default(),
+            triggers: TriggerConfig::default(),
             history: HistoryConfig::default(),
             sandbox,
         }

@@ -14,8 +14,8 @@ use std::{
 };
 
 use picloud_core::{
-    EgressLog, EgressRecord, ErrorCode, EventKind, ExecutionId, ExecutionRecord, Fault, FuelMeter, Hour,
-    Logs, Outcome, RequestId, Usage,
+    EgressLog, EgressRecord, ErrorCode, EventKind, EventOrigin, ExecutionId, ExecutionRecord, Fault,
+    FuelMeter, Hour, Logs, Outcome, RequestId, Usage,
 };
 use picloud_store::{HistoryBatch, Store, StoreError, StoredFuel};
 use time::OffsetDateTime;
@@ -66,6 +66,8 @@ pub(crate) struct Run<'a> {
     pub(crate) app: &'a AppEntry,
     pub(crate) script: &'a ScriptEntry,
     pub(crate) kind: EventKind,
+    /// The event of the outbox that it handles.
+    pub(crate) origin: Option<&'a EventOrigin>,
 }
 
 /// An invocation that has begun. Dropped before it is finished, because its client went away, it is kept as that, with the
@@ -134,6 +136,7 @@ impl Finished<'_> {
             script: self.run.script.name.clone(),
             version: self.run.script.version,
             kind: self.run.kind,
+            origin: self.run.origin.cloned(),
             started_at: self.started_at,
             outcome: self.outcome,
             status: self.status,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use picloud_core::{ErrorCode, Usage};
+use picloud_store::Verdict;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
@@ -29,6 +30,8 @@ pub(crate) struct Metrics {
     duration: Histogram,
     fuel: Counter,
     pub(crate) waited: Counter,
+    events: ByOutcome,
+    events_done: Counter,
     pub(crate) abandoned: Counter,
     pub(crate) history_dropped: Counter,
     running: Gauge,
@@ -39,6 +42,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let outcomes = ByOutcome::default();
         let requests = ByOutcome::default();
+        let events = ByOutcome::default();
         let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
         let mut metrics = Self {
             registry: Registry::with_prefix("picloud"),
@@ -46,6 +50,8 @@ impl Metrics {
             answered: classes.map(|class| requests.get_or_create_owned(&[("status", class)])),
             outcomes,
             requests,
+            events_done: events.get_or_create_owned(&[("outcome", "done")]),
+            events,
             refused: ByOutcome::default(),
             turned_away: ByOutcome::default(),
             // From 100 us to 26 s.
@@ -83,6 +89,7 @@ impl Metrics {
             "Requests that the app, the route or a rate limit did not let in, by reason",
             self.turned_away.clone(),
         );
+        r.register("events", "Events of the outbox that were settled, by outcome", self.events.clone());
         r.register("abandoned", "Requests whose client went away before the answer", self.abandoned.clone());
         r.register("history_dropped", "Records that the history has lost", self.history_dropped.clone());
         r.register("running", "Invocations that run now", self.running.clone());
@@ -103,6 +110,22 @@ impl Metrics {
     pub(crate) fn answered(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100);
         self.answered.get(class).unwrap_or(&self.answered[0]).inc();
+    }
+
+    /// Counts an event that was settled by its own.
+    pub(crate) fn settled(&self, verdict: &Verdict) {
+        let outcome = match verdict {
+            Verdict::Done { .. } => return self.event_done(),
+            Verdict::Retry { .. } => "retry",
+            Verdict::GiveBack { .. } => "given_back",
+            Verdict::Dead { .. } => "dead",
+        };
+        self.events.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts an event that left the outbox with its effects.
+    pub(crate) fn event_done(&self) {
+        self.events_done.inc();
     }
 
     /// Counts a refusal.

@@ -7,14 +7,14 @@ use picloud_core::{
     Node, NodeStatus, Outcome, Usage,
 };
 
-use crate::{Orchestrator, history::Run, ingress::NotAdmitted, runner::Job};
+use crate::{Orchestrator, history::Run, invoker::NotAdmitted, runner::Job};
 
 impl Node for Orchestrator {
     fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            if let Err(error) = self.ingress.directory.reload(app).await {
+            if let Err(error) = self.invoker.directory.reload(app).await {
                 tracing::warn!(%error, %app, "a change could not be loaded yet");
-                self.ingress.directory.mark_stale();
+                self.invoker.directory.mark_stale();
             }
         })
     }
@@ -30,14 +30,14 @@ impl Node for Orchestrator {
             draining: is_draining,
             pool_mode: self.sandbox.pool_mode,
             reset: self.sandbox.reset,
-            running: self.ingress.admission.running(),
-            waiting: self.ingress.admission.waiting(),
+            running: self.invoker.admission.running(),
+            waiting: self.invoker.admission.waiting(),
         }
     }
 
     fn metrics(&self) -> String {
-        let (running, waiting) = (self.ingress.admission.running(), self.ingress.admission.waiting());
-        self.ingress.metrics.text(running, waiting).unwrap_or_else(|error| {
+        let (running, waiting) = (self.invoker.admission.running(), self.invoker.admission.waiting());
+        self.invoker.metrics.text(running, waiting).unwrap_or_else(|error| {
             tracing::error!(%error, "the metrics cannot be written");
             String::new()
         })
@@ -46,8 +46,8 @@ impl Node for Orchestrator {
 
 impl Orchestrator {
     async fn direct(&self, call: DirectCall) -> DirectResult {
-        let ingress = &self.ingress;
-        let Some(app) = ingress.directory.by_id(call.app) else {
+        let invoker = &self.invoker;
+        let Some(app) = invoker.directory.by_id(call.app) else {
             return refused(ErrorCode::AppNotFound, "no such app");
         };
         let Some(script) = app.scripts.get(&call.script) else {
@@ -56,14 +56,14 @@ impl Orchestrator {
                 &format!("no script \"{}\" in app \"{}\"", call.script, app.name),
             );
         };
-        let _permit = match ingress.admit(&app).await {
+        let _permit = match invoker.admit(&app).await {
             Ok(permit) => permit,
             Err(refusal) => return refusal.direct(),
         };
         let execution = ExecutionId::generate();
         let request_id = call.request_id;
-        let run = Run { id: execution, request_id, app: &app, script, kind: EventKind::Invoke };
-        let begun = ingress.history.begin(run);
+        let run = Run { id: execution, request_id, app: &app, script, kind: EventKind::Invoke, origin: None };
+        let begun = invoker.history.begin(run);
         let limit = app.limits.response_bytes;
         let accept = |answer| match answer {
             Answer::Value(value) if value.len() as u64 > limit => {
@@ -73,8 +73,15 @@ impl Orchestrator {
             Answer::Value(value) => Ok(value),
             Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
         };
-        let job = Job { app: &app, script, execution, egress: begun.egress(), spent: &begun.spent.clone() };
-        let ran = ingress.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
+        let job = Job {
+            app: &app,
+            script,
+            execution,
+            egress: begun.egress(),
+            spent: &begun.spent.clone(),
+            acknowledge: None,
+        };
+        let ran = invoker.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
         let outcome =
             ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |_| Outcome::Succeeded);
         begun.finish(outcome, None, ran.usage, ran.logs.clone());

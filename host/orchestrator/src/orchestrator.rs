@@ -21,12 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OrchestratorConfig, SandboxMode,
+    admission::Admission,
     directory::{self, Directory},
+    dispatch::Dispatcher,
     files::Files,
     gate::Keeper,
     history::{self, History},
     host::Sources,
     ingress::Ingress,
+    invoker::Invoker,
     maintenance,
     metrics::Metrics,
     runner::Runner,
@@ -35,13 +38,20 @@ use crate::{
 /// How long the background tasks may take to stop; longer than the last batch of the history may.
 const STOP_TIME: Duration = Duration::from_secs(15);
 
+/// How long settling what has run may take.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
+
 /// The orchestrator of a node. Stops its background tasks when dropped; [`Self::shutdown`] also waits for them.
 pub struct Orchestrator {
     pub(crate) ingress: Arc<Ingress>,
+    pub(crate) invoker: Arc<Invoker>,
+    dispatcher: Arc<Dispatcher>,
     pub(crate) sandbox: SandboxMode,
     pub(crate) is_draining: AtomicBool,
     serve: ServeConfig,
     tasks: Mutex<JoinSet<()>>,
+    /// Ends the taking of new events.
+    drain: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -88,14 +98,32 @@ impl Orchestrator {
         tasks.spawn(maintenance::maintain(store.clone(), config.history, stop.clone()));
 
         let keeper = Keeper::new(store.clone(), Arc::clone(&metrics));
-        let runner = Runner::new(executor, store);
-        let ingress = Arc::new(Ingress::new(&config, directory, keeper, runner, files, history, metrics));
+        let runner = Runner::new(executor, store.clone());
+        let invoker = Arc::new(Invoker {
+            directory,
+            admission: Admission::new(config.slots, config.slot_wait, metrics.waited.clone()),
+            runner,
+            history,
+            metrics,
+            slots: config.slots,
+        });
+        let drain = stop.child_token();
+        let (dispatcher, settler) = Dispatcher::new(store.clone(), Arc::clone(&invoker), config.triggers);
+        tasks.spawn(settler);
+        tasks.spawn(Arc::clone(&dispatcher).run(drain.clone()));
+        tasks.spawn(Arc::clone(&dispatcher).beat_while_working(stop.clone()));
+        let told = (store, stop.clone());
+        tasks.spawn(async move { told.0.tell_others(told.1).await });
+        let ingress = Arc::new(Ingress::new(&config, Arc::clone(&invoker), keeper, files));
         Ok(Arc::new(Self {
             ingress,
+            invoker,
+            dispatcher,
             sandbox: config.sandbox,
             is_draining: AtomicBool::new(false),
             serve: config.serve,
             tasks: Mutex::new(tasks),
+            drain,
             stop,
         }))
     }
@@ -113,6 +141,7 @@ impl Orchestrator {
         let shutdown = async {
             shutdown.await;
             self.is_draining.store(true, Relaxed);
+            self.drain.cancel();
         };
         picloud_edge::serve(listener, self.serve, new_service, shutdown).await
     }
@@ -121,13 +150,13 @@ impl Orchestrator {
     /// called when [`Self::serve`] has returned; the store is closed after it.
     pub async fn shutdown(&self) {
         self.is_draining.store(true, Relaxed);
-        self.ingress.admission.close();
-        if timeout(self.serve.grace, self.ingress.admission.idle()).await.is_err() {
-            tracing::warn!(
-                running = self.ingress.admission.running(),
-                "invocations outlast the grace period"
-            );
+        self.drain.cancel();
+        self.invoker.admission.close();
+        if timeout(self.serve.grace, self.invoker.admission.idle()).await.is_err() {
+            let running = self.invoker.admission.running();
+            tracing::warn!(running, "invocations outlast the grace period");
         }
+        self.dispatcher.finish(SETTLE_TIME).await;
         self.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let join = async {

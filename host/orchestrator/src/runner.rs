@@ -13,7 +13,7 @@ use picloud_core::{
     Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
     FuelMeter, Invocation, KvReads, Logs, Usage,
 };
-use picloud_store::{KvCommit, KvLocked, KvLocks, Store, StoreError};
+use picloud_store::{Acknowledge, CommitTerms, KvCommit, KvLocked, KvLocks, OutboxLimit, Store, StoreError};
 
 use crate::{
     directory::{AppEntry, ScriptEntry},
@@ -38,6 +38,8 @@ pub(crate) struct Job<'a> {
     pub(crate) egress: EgressLog,
     /// Counts what all attempts use.
     pub(crate) spent: &'a Arc<FuelMeter>,
+    /// The event of the outbox that it handles: it leaves the outbox with what the run commits.
+    pub(crate) acknowledge: Option<Acknowledge>,
 }
 
 /// How a run ended.
@@ -48,11 +50,25 @@ pub(crate) struct Ran<T> {
     pub(crate) logs: Logs,
     /// What all attempts used.
     pub(crate) usage: Usage,
+    /// What became of the event that it handled.
+    pub(crate) fate: Fate,
+}
+
+/// What became of the event of the outbox that a run has handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing yet: there was nothing to commit, or no event.
+    Open,
+    /// It left the outbox with the commit.
+    Committed,
+    /// Another process had taken it, so that nothing was committed.
+    Superseded,
 }
 
 /// Why an attempt's effects are not committed.
 enum Refused {
     Conflict,
+    Superseded,
     Fault(Fault),
 }
 
@@ -89,7 +105,9 @@ impl Runner {
             };
             let locked = match locked {
                 Ok(locked) => locked,
-                Err(fault) => return Ran { outcome: Err(fault), logs: Logs::default(), usage },
+                Err(fault) => {
+                    return Ran { outcome: Err(fault), logs: Logs::default(), usage, fate: Fate::Open };
+                }
             };
             let completion = self.attempt(&job, event(), deadline).await;
             add(&mut usage, &completion.usage);
@@ -107,16 +125,29 @@ impl Runner {
             }
             let effects = if outcome.is_ok() { effects } else { Effects::default() };
             if !needs_commit(&outcome, &reads, &effects) {
-                return Ran { outcome, logs, usage };
+                return Ran { outcome, logs, usage, fate: Fate::Open };
             }
-            match Box::pin(self.commit(&job, locked, &reads, &effects, deadline)).await {
-                Ok(()) => return Ran { outcome, logs, usage },
+            // A failed run is only checked; its event stays.
+            let acknowledge = job.acknowledge.filter(|_| outcome.is_ok());
+            match Box::pin(self.commit(&job, locked, &reads, &effects, acknowledge, deadline)).await {
+                Ok(()) => {
+                    let fate = if acknowledge.is_some() { Fate::Committed } else { Fate::Open };
+                    return Ran { outcome, logs, usage, fate };
+                }
+                Err(Refused::Superseded) => {
+                    let fault = Fault::new(ErrorCode::WorkerLost, "the event was taken over by another node");
+                    return Ran { outcome: Err(fault), logs, usage, fate: Fate::Superseded };
+                }
                 Err(Refused::Conflict) if reruns < MAX_RERUNS && !usage.called_outside => {
                     locks.get_or_insert_with(KvLocks::default).merge(&KvLocks::for_rerun(&reads, &effects));
                     reruns += 1;
                 }
-                Err(Refused::Conflict) => return Ran { outcome: Err(conflict()), logs, usage },
-                Err(Refused::Fault(fault)) => return Ran { outcome: Err(fault), logs, usage },
+                Err(Refused::Conflict) => {
+                    return Ran { outcome: Err(conflict()), logs, usage, fate: Fate::Open };
+                }
+                Err(Refused::Fault(fault)) => {
+                    return Ran { outcome: Err(fault), logs, usage, fate: Fate::Open };
+                }
             }
         }
     }
@@ -146,6 +177,7 @@ impl Runner {
         locked: Option<KvLocked>,
         reads: &KvReads,
         effects: &Effects,
+        acknowledge: Option<Acknowledge>,
         deadline: Instant,
     ) -> Result<(), Refused> {
         let (app, limit) = (job.app.id, job.app.limits.kv_bytes);
@@ -158,11 +190,15 @@ impl Runner {
             );
             return Err(Refused::Fault(Fault::new(ErrorCode::KvQuota, message)));
         }
-        let quota = FileQuota::of(&job.app.limits);
+        let terms = CommitTerms {
+            files: FileQuota::of(&job.app.limits),
+            outbox: OutboxLimit(job.app.limits.outbox_events),
+            acknowledge,
+        };
         let commit = async {
             match locked {
-                Some(locked) => locked.commit(reads, effects, quota).await,
-                None => self.store.kv_commit(app, reads, effects, quota).await,
+                Some(locked) => locked.commit(reads, effects, terms).await,
+                None => self.store.kv_commit(app, reads, effects, terms).await,
             }
         };
         match within(deadline, commit).await? {
@@ -171,6 +207,7 @@ impl Runner {
                 Ok(())
             }
             KvCommit::Conflict => Err(Refused::Conflict),
+            KvCommit::Superseded => Err(Refused::Superseded),
         }
     }
 }

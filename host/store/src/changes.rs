@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use picloud_core::AppId;
+use picloud_core::{AppId, WorkerId};
 use sqlx::{
     PgConnection,
     postgres::{PgListener, PgPoolOptions},
 };
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, Woken, outbox};
 
 const CHANNEL: &str = "picloud_apps";
 
@@ -19,10 +19,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// What changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// This app: it, its limits, scripts, routes, domains, secrets or variables; or it was deleted.
     App(AppId),
+    /// Another process has put events into the outbox.
+    Events(Woken),
     /// Something may have been missed while the connection was away: load everything again.
     Everything,
 }
@@ -31,11 +33,15 @@ pub enum Change {
 #[derive(Debug)]
 pub struct ChangeListener {
     listener: PgListener,
+    worker: WorkerId,
 }
 
 impl Store {
     /// Starts to listen. What is loaded after this has returned, and kept up with [`ChangeListener::next`],
     /// misses nothing.
+    ///
+    /// While the listener is there, this process counts as living: the connection holds a lock for it, so that an idle process
+    /// writes nothing.
     pub async fn changes(&self) -> Result<ChangeListener, StoreError> {
         // A pool of its own: the connection is kept for good, and must not be one of those that serve.
         let pool = PgPoolOptions::new()
@@ -47,8 +53,10 @@ impl Store {
         let mut listener = PgListener::connect_with(&pool).await?;
         // Listening again is waited for in `next`, which may fail and be tried again.
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        Ok(ChangeListener { listener })
+        listener.listen_all([CHANNEL, outbox::CHANNEL]).await?;
+        let mut listener = ChangeListener { listener, worker: self.worker };
+        listener.join().await?;
+        Ok(listener)
     }
 }
 
@@ -61,6 +69,12 @@ impl ChangeListener {
         loop {
             match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
+                    if notification.channel() == outbox::CHANNEL {
+                        match Woken::parse(notification.payload(), self.worker) {
+                            Some(woken) => return Change::Events(woken),
+                            None => continue,
+                        }
+                    }
                     return notification.payload().parse().map_or(Change::Everything, Change::App);
                 }
                 Ok(Ok(None)) => tracing::warn!("the connection that listens for changes was lost"),
@@ -73,6 +87,16 @@ impl ChangeListener {
         }
     }
 
+    /// Takes the lock by which other processes see that this one lives. It goes with the connection.
+    async fn join(&mut self) -> Result<(), StoreError> {
+        // Shared: it is only looked at, and taking it again by the same session must not fail.
+        let joined = sqlx::query("SELECT pg_try_advisory_lock_shared($1, $2)")
+            .bind(outbox::membership_class())
+            .bind(outbox::membership_key(self.worker));
+        joined.execute(&mut self.listener).await?;
+        Ok(())
+    }
+
     async fn is_alive(&mut self) -> bool {
         let ping = sqlx::query("SELECT 1").execute(&mut self.listener);
         matches!(tokio::time::timeout(Duration::from_secs(5), ping).await, Ok(Ok(_)))
@@ -81,7 +105,7 @@ impl ChangeListener {
     async fn reconnect(&mut self) {
         let mut pause = FIRST_RETRY;
         // Running a statement makes the listener connect and listen again where it has no connection.
-        while !self.is_alive().await {
+        while !self.is_alive().await || self.join().await.is_err() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_RETRY);
         }

@@ -78,6 +78,18 @@ impl StoreConfig {
         ]))
     }
 
+    /// Options of the connections that claim events: they do not wait for the disk, and read by index whatever the
+    /// statistics of a table say that is empty at one moment and full at the next.
+    pub(crate) fn claim_options(&self) -> Result<PgConnectOptions, StoreError> {
+        Ok(self.connect_options()?.options([
+            ("synchronous_commit", "off"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ]))
+    }
+
     /// Options of a connection without a statement timeout, for migrations.
     pub(crate) fn bare_options(&self) -> Result<PgConnectOptions, StoreError> {
         if self.max_connections < Self::MIN_CONNECTIONS {

@@ -7,7 +7,7 @@ use picloud_core::Uses;
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `LastOwner`,
-/// `InUse`, `NotGranted`, `FileQuota` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -73,6 +73,14 @@ pub enum StoreError {
         message: String,
         /// The limit's value.
         most: u64,
+    },
+    /// More events of the app would wait than may.
+    #[error("{message}")]
+    OutboxFull {
+        /// How many wait, and what is allowed.
+        message: String,
+        /// The limit.
+        limit: u64,
     },
     /// A value that the database cannot hold.
     #[error("{0}")]

@@ -7,12 +7,14 @@
 //! variables) notifies the listeners of [`Store::changes`] in its own transaction: the news is out when the change is,
 //! and is not when it is not.
 
+mod abandoned;
 mod access;
 mod apps;
 mod audit;
 mod callers;
 mod changes;
 mod config;
+mod dead_letters;
 mod directory;
 mod domains;
 mod egress;
@@ -23,6 +25,7 @@ mod history;
 mod identities;
 mod kv;
 mod members;
+mod outbox;
 mod page;
 mod principals;
 mod routes;
@@ -39,11 +42,15 @@ mod variables;
 #[cfg(feature = "test-support")]
 pub mod testing;
 
+pub use abandoned::AbandonedExecution;
 pub use apps::{AppRow, AppsSeen};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry};
 pub use callers::{AppCaller, Lack};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
+pub use dead_letters::{
+    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, Replay, Replayed, Resolution,
+};
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
 pub use domains::{Domain, DomainCheck};
 pub use error::StoreError;
@@ -53,8 +60,12 @@ pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
 pub use identities::{Identity, IssuedIdentity, IssuedSignIn};
-pub use kv::{KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
+pub use kv::{Acknowledge, CommitTerms, KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use members::Member;
+pub use outbox::{
+    Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, NewEvent, OutboxLimit,
+    ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState, Verdict, Woken,
+};
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
 pub use routes::{NewRoute, PutRoute, Route, RouteMode, RoutePatch};

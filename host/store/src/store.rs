@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picloud_core::WorkerId;
 use sqlx::{
     Connection, PgConnection, PgPool,
     migrate::{Migrate, Migrator},
@@ -9,7 +10,14 @@ use sqlx::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{StoreConfig, StoreError, kv::Buckets};
+use crate::{
+    StoreConfig, StoreError,
+    kv::Buckets,
+    outbox::{Backlog, LaneCache, Wakes},
+};
+
+/// Connections for claims: one claims, another looks after what was claimed.
+const CLAIM_CONNECTIONS: u32 = 2;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
@@ -22,6 +30,14 @@ pub struct Store {
     pub(crate) buckets: Buckets,
     /// Bounds how many connections are kept by runs that hold locks and need a second connection to read.
     pub(crate) locked_runs: Arc<Semaphore>,
+    /// For claims and looking after them. A claim need not survive a crash of the database: then it was never made, and the
+    /// event is claimed again.
+    pub(crate) claims: PgPool,
+    /// This process, as the outbox knows it: made anew at each start.
+    pub(crate) worker: WorkerId,
+    pub(crate) lanes: LaneCache,
+    pub(crate) backlog: Backlog,
+    pub(crate) wakes: Wakes,
 }
 
 impl Store {
@@ -32,8 +48,27 @@ impl Store {
             .acquire_timeout(config.acquire_timeout)
             .connect_with(config.connect_options()?)
             .await?;
+        let claims = PgPoolOptions::new()
+            .max_connections(CLAIM_CONNECTIONS)
+            .acquire_timeout(config.acquire_timeout)
+            .connect_lazy_with(config.claim_options()?);
         let locked_runs = Arc::new(Semaphore::new((config.max_connections / 2).max(1) as usize));
-        Ok(Self { pool, config: Arc::new(config), buckets: Buckets::default(), locked_runs })
+        Ok(Self {
+            pool,
+            config: Arc::new(config),
+            buckets: Buckets::default(),
+            locked_runs,
+            claims,
+            worker: WorkerId::generate(),
+            lanes: LaneCache::default(),
+            backlog: Backlog::default(),
+            wakes: Wakes::default(),
+        })
+    }
+
+    /// This process, as the outbox knows it.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
     }
 
     /// Brings the schema up to date. Two processes may do so at once; the second waits for the first.
@@ -78,6 +113,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
+        self.claims.close().await;
     }
 }
 

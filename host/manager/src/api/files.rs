@@ -99,7 +99,7 @@ async fn write(
     let quota = FileQuota::of(&app.limits);
     match context.store.kv_commit(app.id, &reads, &effects, quota).await.map_err(from_store)? {
         KvCommit::Committed { .. } => {}
-        KvCommit::Conflict => {
+        KvCommit::Conflict | KvCommit::Superseded => {
             let detail = "the file was changed in the meantime";
             return Err(ApiError::new(ErrorCode::PreconditionFailed, detail));
         }

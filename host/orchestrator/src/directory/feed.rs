@@ -24,6 +24,10 @@ pub(crate) async fn follow(directory: Arc<Directory>, mut changes: ChangeListene
             // What is behind is made up for as a whole, and not put off by every change that comes meanwhile.
             Change::App(_) if retry.is_some() => continue,
             Change::App(app) => directory.reload(app).await,
+            Change::Events(woken) => {
+                directory.store().wake_here(woken);
+                continue;
+            }
             Change::Everything => directory.reload_all().await,
         };
         retry = match loaded {

@@ -3,11 +3,14 @@
 mod entry;
 mod feed;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use picloud_core::{AppId, AppName, DomainName, SandboxCeiling};
-use picloud_store::{AppDirectory, StoreError};
+use picloud_store::{AppDirectory, Store, StoreError, Woken};
 use tokio::sync::{Mutex, Notify};
 
 use crate::host::Sources;
@@ -24,6 +27,17 @@ pub(crate) struct Directory {
     turn: Mutex<()>,
     /// Asks for everything to be loaded again, after a change could not be.
     stale: Notify,
+    /// What was loaded again since it was last asked for.
+    changed: std::sync::Mutex<Changed>,
+}
+
+/// Apps that were loaded again.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    /// These.
+    pub(crate) apps: BTreeSet<AppId>,
+    /// All of them.
+    pub(crate) everything: bool,
 }
 
 #[derive(Clone, Default)]
@@ -36,7 +50,19 @@ struct Snapshot {
 impl Directory {
     /// A directory without apps.
     pub(crate) fn new(sources: Sources, ceiling: SandboxCeiling) -> Self {
-        Self { sources, ceiling, snapshot: ArcSwap::default(), turn: Mutex::new(()), stale: Notify::new() }
+        Self {
+            sources,
+            ceiling,
+            snapshot: ArcSwap::default(),
+            turn: Mutex::new(()),
+            stale: Notify::new(),
+            changed: <_>::default(),
+        }
+    }
+
+    /// Where the apps are stored.
+    pub(crate) fn store(&self) -> &Store {
+        &self.sources.store
     }
 
     /// The app of this id.
@@ -64,6 +90,8 @@ impl Directory {
             snapshot.insert(self.entry(loaded, state));
         }
         self.snapshot.store(Arc::new(snapshot));
+        self.lock_changed().apps.insert(app);
+        self.sources.store.wake_here(Woken::default());
         Ok(())
     }
 
@@ -78,7 +106,18 @@ impl Directory {
             snapshot.insert(self.entry(app, state));
         }
         self.snapshot.store(Arc::new(snapshot));
+        *self.lock_changed() = Changed { apps: BTreeSet::new(), everything: true };
+        self.sources.store.wake_here(Woken::default());
         Ok(())
+    }
+
+    /// The apps that were loaded again since the last call. Whoever handles events is woken when there are some.
+    pub(crate) fn take_changed(&self) -> Changed {
+        std::mem::take(&mut *self.lock_changed())
+    }
+
+    fn lock_changed(&self) -> std::sync::MutexGuard<'_, Changed> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for everything to be loaded again as soon as the store answers.

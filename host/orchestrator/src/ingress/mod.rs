@@ -27,18 +27,15 @@ use picloud_edge::{
     BodyTimes, Client, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run,
 };
 
-use time::OffsetDateTime;
-
 use crate::{
     Addressing, OrchestratorConfig,
-    admission::{Admission, Permit, Refusal},
-    budget::OverBudget,
-    directory::{Answers, AppEntry, Directory, ScriptEntry},
+    directory::{Answers, AppEntry, ScriptEntry},
     files::Files,
     gate::{Claimed, CorsPolicy, Entered, Keeper, can_show_token, is_preflight},
-    history::{History, Run},
+    history::Run,
+    invoker::{Invoker, NotAdmitted},
     metrics::Metrics,
-    runner::{Job, Runner},
+    runner::Job,
 };
 use address::Addressed;
 use body::BodyMemory;
@@ -52,11 +49,7 @@ pub(crate) type Answered = Response<Reply>;
 
 /// What it takes to answer requests, and direct calls beside them.
 pub(crate) struct Ingress {
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) runner: Runner,
-    pub(crate) history: Arc<History>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) invoker: Arc<Invoker>,
     keeper: Keeper,
     files: Files,
     addressing: Addressing,
@@ -68,19 +61,12 @@ pub(crate) struct Ingress {
 impl Ingress {
     pub(crate) fn new(
         config: &OrchestratorConfig,
-        directory: Arc<Directory>,
+        invoker: Arc<Invoker>,
         keeper: Keeper,
-        runner: Runner,
         files: Files,
-        history: Arc<History>,
-        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            directory,
-            admission: Admission::new(config.slots, config.slot_wait, metrics.waited.clone()),
-            runner,
-            history,
-            metrics,
+            invoker,
             keeper,
             files,
             addressing: config.addressing.clone(),
@@ -92,7 +78,7 @@ impl Ingress {
 
     /// Answers a request of a client or a proxy at `peer`.
     pub(crate) async fn handle(&self, peer: IpAddr, request: Request<Incoming>) -> Answered {
-        let mut abandoned = Abandoned { metrics: &self.metrics, is_answered: false };
+        let mut abandoned = Abandoned { metrics: &self.invoker.metrics, is_answered: false };
         let id = RequestId::generate();
         let authority = authority(&request);
         let (parts, body) = request.into_parts();
@@ -109,7 +95,7 @@ impl Ingress {
             without_body(&mut response);
         }
         abandoned.is_answered = true;
-        self.metrics.answered(response.status());
+        self.invoker.metrics.answered(response.status());
         response
     }
 
@@ -119,7 +105,8 @@ impl Ingress {
             return Ok(options(MethodSet::ANY));
         }
         let method = routable(&parts.method)?;
-        let addressed = address::resolve(&self.addressing, &self.directory, asked.authority, &parts.uri)?;
+        let addressed =
+            address::resolve(&self.addressing, &self.invoker.directory, asked.authority, &parts.uri)?;
         let answer = self.answer_at(asked, method, &addressed, body).await;
         let Some(cors) = addressed.app.gate.as_ref().and_then(|gate| gate.cors.as_ref()) else {
             return answer;
@@ -224,21 +211,21 @@ impl Ingress {
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
         let Admitted { id, app, script, origin, entered } = admitted;
-        let _permit = self.admit(app).await.map_err(NotAdmitted::problem)?;
+        let _permit = self.invoker.admit(app).await.map_err(NotAdmitted::problem)?;
         if let Some(claimed) = claimed {
             claimed.keep();
         }
         // A request is one execution, and is found in the history by either id.
         let execution = ExecutionId::from_uuid(id.as_uuid());
-        let run = Run { id: execution, request_id: id, app, script, kind: EventKind::Http };
-        let begun = self.history.begin(run);
+        let run = Run { id: execution, request_id: id, app, script, kind: EventKind::Http, origin: None };
+        let begun = self.invoker.history.begin(run);
         let spent = Arc::clone(&begun.spent);
         let accept = |answer| match answer {
             Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
-        let job = Job { app, script, execution, egress: begun.egress(), spent: &spent };
-        let ran = self.runner.run(job, event, accept).await;
+        let job = Job { app, script, execution, egress: begun.egress(), spent: &spent, acknowledge: None };
+        let ran = self.invoker.runner.run(job, event, accept).await;
         let (mut answered, outcome) = match ran.outcome {
             Ok(response) => (Ok(full(response)), Outcome::Succeeded),
             Err(fault) => (Err(told(&fault, &ran.usage, app, entered.may_read_logs)), Outcome::Failed(fault)),
@@ -251,44 +238,6 @@ impl Ingress {
         add_rates(&mut answered, entered);
         begun.finish(outcome, Some(status.as_u16()), ran.usage, ran.logs);
         answered
-    }
-
-    /// Waits for a slot, for an app that has fuel left.
-    pub(crate) async fn admit(&self, app: &AppEntry) -> Result<Permit, NotAdmitted> {
-        self.check_budget(app)?;
-        let permit = self.admission.acquire(app.id, app.limits.concurrency).await;
-        let permit = permit.map_err(|refusal| {
-            self.metrics.refused(refusal.code());
-            NotAdmitted::Refused(refusal)
-        })?;
-        // While it waited, others may have used up what was left.
-        self.check_budget(app)?;
-        Ok(permit)
-    }
-
-    fn check_budget(&self, app: &AppEntry) -> Result<(), NotAdmitted> {
-        app.state.fuel.check(&app.limits, OffsetDateTime::now_utc()).map_err(|over| {
-            self.metrics.refused(OverBudget::CODE);
-            NotAdmitted::OverBudget(over)
-        })
-    }
-}
-
-/// Why a request does not run.
-#[derive(Debug)]
-pub(crate) enum NotAdmitted {
-    /// It got no slot.
-    Refused(Refusal),
-    /// The app has no fuel left.
-    OverBudget(OverBudget),
-}
-
-impl NotAdmitted {
-    fn problem(self) -> Problem {
-        match self {
-            Self::Refused(refusal) => Problem::new(refusal.code()),
-            Self::OverBudget(over) => over.problem(),
-        }
     }
 }
 

@@ -160,10 +160,11 @@ async fn insert_executions(
     let inserted = sqlx::query!(
         "INSERT INTO executions (id, app_id, script, version, request_id, kind, started_at, error_code,
             error_message, error_position, status, fuel, duration_us, host_calls, memory_bytes, logs_truncated,
-            egress)
+            egress, event_id, root_id, parent_id, trigger, attempt)
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::uuid[], $6::text[],
             $7::timestamptz[], $8::text[], $9::text[], $10::jsonb[], $11::smallint[], $12::bigint[],
-            $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::jsonb[])
+            $13::bigint[], $14::bigint[], $15::bigint[], $16::boolean[], $17::jsonb[], $18::uuid[], $19::uuid[],
+            $20::uuid[], $21::text[], $22::smallint[])
         ON CONFLICT (id) DO NOTHING",
         &column(records, |record| record.id.as_uuid()),
         &column(records, |record| record.app.as_uuid()),
@@ -182,6 +183,11 @@ async fn insert_executions(
         &column(records, |record| bigint(record.usage.memory_bytes)),
         &column(records, |record| record.logs.truncated),
         &egress as _,
+        &column(records, |record| Some(record.origin.as_ref()?.event.as_uuid())) as _,
+        &column(records, |record| Some(record.origin.as_ref()?.lineage.root.as_uuid())) as _,
+        &column(records, |record| Some(record.origin.as_ref()?.lineage.parent?.as_uuid())) as _,
+        &column(records, |record| Some(record.origin.as_ref()?.trigger.as_ref()?.as_str().to_owned())) as _,
+        &column(records, |record| Some(record.origin.as_ref()?.attempt.cast_signed())) as _,
     );
     inserted.execute(connection).await?;
     Ok(())

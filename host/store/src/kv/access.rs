@@ -116,7 +116,7 @@ impl Store {
         let effects = Effects { kv: BTreeMap::from([(id.clone(), write)]), ..Effects::default() };
         match self.kv_commit(app, &reads, &effects, NO_FILES).await? {
             KvCommit::Committed { bytes_delta } => Ok(bytes_delta),
-            KvCommit::Conflict => Err(StoreError::Conflict),
+            KvCommit::Conflict | KvCommit::Superseded => Err(StoreError::Conflict),
         }
     }
 

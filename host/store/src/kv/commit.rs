@@ -1,8 +1,8 @@
 //! Committing what a run wants to change, if what it has read is still so.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use picloud_core::{AppId, Effects, FileQuota, KvId, KvReads, KvWrite};
+use picloud_core::{AppId, DeadLetterId, Effects, FileQuota, KvId, KvReads, KvWrite, Lineage};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -10,13 +10,46 @@ use super::{
     locks::{HeldBucket, KvLocks},
     validate::Current,
 };
-use crate::{Store, StoreError, files, text::bigint};
+use crate::{
+    Store, StoreError, files,
+    outbox::{Claim, Emitting, KvEvents, LaneId, OutboxLimit, acknowledge, emit},
+    text::bigint,
+};
 
 /// Each statement must see what was committed before it, also where the database's default is stricter.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// The quota of a commit that writes no files.
 pub(super) const NO_FILES: FileQuota = FileQuota { bytes: 0, files: 0 };
+
+/// What a commit is bound by, and what is committed with it.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitTerms {
+    /// What the app's files may be.
+    pub files: FileQuota,
+    /// The most events of the app that may wait.
+    pub outbox: OutboxLimit,
+    /// The event whose handling this is.
+    pub acknowledge: Option<Acknowledge>,
+}
+
+/// An event that was handled: it leaves the outbox with the commit of what its handling did.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledge {
+    /// The right to handle it.
+    pub claim: Claim,
+    /// Where it stands in its chain.
+    pub lineage: Lineage,
+    /// The dead letter that it told of.
+    pub dead_letter: Option<DeadLetterId>,
+}
+
+impl From<FileQuota> for CommitTerms {
+    /// A commit that is no event's, of an app whose outbox is not bounded.
+    fn from(files: FileQuota) -> Self {
+        Self { files, outbox: OutboxLimit(u64::MAX), acknowledge: None }
+    }
+}
 
 /// The longest time to live, so that its end is a time that the database can hold: 100 years. A longer one of a
 /// script is cut to it; the management API refuses it.
@@ -33,6 +66,8 @@ pub enum KvCommit {
     },
     /// Something that was read has changed; nothing is committed.
     Conflict,
+    /// The event was taken from the process that handled it; nothing is committed.
+    Superseded,
 }
 
 /// The locks of a run that is done again, held until it is committed or this is dropped.
@@ -58,22 +93,25 @@ impl Store {
         app: AppId,
         reads: &KvReads,
         effects: &Effects,
-        quota: FileQuota,
+        terms: impl Into<CommitTerms>,
     ) -> Result<KvCommit, StoreError> {
-        if effects.is_empty() {
+        let terms = terms.into();
+        if effects.is_empty() && terms.acknowledge.is_none() {
             if reads.is_single() {
                 return Ok(KvCommit::Committed { bytes_delta: 0 });
             }
             let mut connection = self.pool.acquire().await?;
-            return apply(&mut connection, app, reads, effects, quota).await;
+            return self.apply(&mut connection, app, reads, effects, &terms, &mut BTreeSet::new()).await;
         }
         let locks = KvLocks::for_commit(reads, effects);
         let held = self.buckets.lock(app, &locks).await;
         let mut transaction = self.pool.begin_with(BEGIN).await?;
         locks.take(&mut transaction, app).await?;
-        let result = apply(&mut transaction, app, reads, effects, quota).await?;
+        let mut lanes = BTreeSet::new();
+        let result = self.apply(&mut transaction, app, reads, effects, &terms, &mut lanes).await?;
         finish(transaction, result).await?;
         drop(held);
+        self.wake_after(result, &lanes);
         Ok(result)
     }
 
@@ -100,8 +138,9 @@ impl KvLocked {
         mut self,
         reads: &KvReads,
         effects: &Effects,
-        quota: FileQuota,
+        terms: impl Into<CommitTerms>,
     ) -> Result<KvCommit, StoreError> {
+        let terms = terms.into();
         let missing = self.locks.missing(&KvLocks::for_commit(reads, effects));
         let Some(more) = self.store.buckets.try_lock(self.app, &missing) else {
             return self.finish(KvCommit::Conflict).await;
@@ -110,8 +149,11 @@ impl KvLocked {
         if !missing.try_take(&mut self.transaction, self.app).await? {
             return self.finish(KvCommit::Conflict).await;
         }
-        let result = apply(&mut self.transaction, self.app, reads, effects, quota).await?;
-        self.finish(result).await
+        let (store, mut lanes) = (self.store.clone(), BTreeSet::new());
+        let result = store.apply(&mut self.transaction, self.app, reads, effects, &terms, &mut lanes).await?;
+        let result = self.finish(result).await?;
+        store.wake_after(result, &lanes);
+        Ok(result)
     }
 
     async fn finish(self, result: KvCommit) -> Result<KvCommit, StoreError> {
@@ -123,29 +165,50 @@ impl KvLocked {
 async fn finish(transaction: Transaction<'_, Postgres>, result: KvCommit) -> Result<(), StoreError> {
     match result {
         KvCommit::Committed { .. } => transaction.commit().await?,
-        KvCommit::Conflict => transaction.rollback().await?,
+        KvCommit::Conflict | KvCommit::Superseded => transaction.rollback().await?,
     }
     Ok(())
 }
 
-async fn apply(
-    connection: &mut PgConnection,
-    app: AppId,
-    reads: &KvReads,
-    effects: &Effects,
-    quota: FileQuota,
-) -> Result<KvCommit, StoreError> {
-    let current = Current::load(connection, app, reads, effects).await?;
-    // Where nothing is locked, files are looked at after the entries: what has not changed until then was so when the
-    // entries were looked at.
-    if !current.agrees_with(reads) || !files::agree(connection, app, &reads.files).await? {
-        return Ok(KvCommit::Conflict);
+impl Store {
+    /// Wakes those who handle what was committed.
+    fn wake_after(&self, result: KvCommit, lanes: &BTreeSet<LaneId>) {
+        if matches!(result, KvCommit::Committed { .. }) {
+            self.wakes.wake(lanes);
+        }
     }
-    files::write(connection, app, &effects.files, quota).await?;
-    let columns = Columns::of(effects);
-    columns.set(connection, app).await?;
-    columns.delete(connection, app).await?;
-    Ok(KvCommit::Committed { bytes_delta: columns.bytes - current.bytes_replaced(effects) })
+
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        app: AppId,
+        reads: &KvReads,
+        effects: &Effects,
+        terms: &CommitTerms,
+        lanes: &mut BTreeSet<LaneId>,
+    ) -> Result<KvCommit, StoreError> {
+        let current = Current::load(connection, app, reads, effects).await?;
+        // Where nothing is locked, files are looked at after the entries: what has not changed until then was so when the
+        // entries were looked at.
+        if !current.agrees_with(reads) || !files::agree(connection, app, &reads.files).await? {
+            return Ok(KvCommit::Conflict);
+        }
+        if let Some(Acknowledge { claim, dead_letter, .. }) = &terms.acknowledge
+            && !acknowledge(connection, claim, *dead_letter, lanes).await?
+        {
+            return Ok(KvCommit::Superseded);
+        }
+        files::write(connection, app, &effects.files, terms.files).await?;
+        let events = KvEvents::find(connection, app, effects).await?;
+        let columns = Columns::of(effects);
+        columns.set(connection, app).await?;
+        columns.delete(connection, app).await?;
+        let parent = terms.acknowledge.map(|handled| (handled.claim.event, handled.lineage));
+        let emitting = Emitting { limit: terms.outbox, parent };
+        let inserted = emit(self, connection, app, &effects.events, events, &emitting).await?;
+        lanes.extend(inserted.lanes);
+        Ok(KvCommit::Committed { bytes_delta: columns.bytes - current.bytes_replaced(effects) })
+    }
 }
 
 /// The writes, as the arrays that the statements take.

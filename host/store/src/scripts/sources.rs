@@ -1,12 +1,18 @@
 //! Sources, for people and for building images.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId, Uses};
+use picloud_core::{AppId, ImageKey, ScriptName, ScriptSources, ScriptVersionId, SecretName, Uses};
 use sqlx::{PgConnection, types::Json};
 
 use super::{ScriptVersion, version_of};
-use crate::{Store, StoreError, text::parse};
+use crate::{
+    Store, StoreError,
+    text::{digest, parse},
+};
 
 /// A version with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +106,26 @@ impl Store {
             Some(version) => sources_of(&mut connection, ScriptVersionId::from_uuid(version), image).await,
             None => Ok(None),
         }
+    }
+
+    /// The image of a version of a script, and the secrets that it may read. `None` if there is none of this number.
+    pub async fn version_image(
+        &self,
+        app: AppId,
+        script: &ScriptName,
+        number: i32,
+    ) -> Result<Option<(ImageKey, BTreeSet<SecretName>)>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT v.image_key, CASE WHEN v.uses ? 'secrets' THEN v.uses END AS "uses: Json<Uses>"
+            FROM script_versions v JOIN scripts s ON s.id = v.script_id
+            WHERE s.app_id = $1 AND s.name = $2 AND v.number = $3"#,
+            app.as_uuid(),
+            script.as_str(),
+            number,
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let secrets = row.uses.map(|Json(uses)| uses.secrets()).unwrap_or_default();
+        Ok(Some((ImageKey::from_bytes(digest(row.image_key)?), secrets)))
     }
 }
 

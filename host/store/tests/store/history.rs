@@ -25,6 +25,7 @@ pub(crate) fn record(app: AppId, id: ExecutionId) -> ExecutionRecord {
         script: script_name("hello"),
         version: 3,
         kind: EventKind::Http,
+        origin: None,
         // The database keeps microseconds.
         started_at: OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap(),
         outcome: Outcome::Succeeded,
@@ -89,6 +90,7 @@ async fn an_execution_comes_back_as_it_was() {
         outcome: Outcome::Failed(fault),
         status: None,
         kind: EventKind::Invoke,
+        origin: None,
         ..record(app, ExecutionId::generate())
     };
     keep(&store, [record(app, ExecutionId::generate()), failed.clone()]).await;

@@ -1,0 +1,543 @@
+//! The dispatcher: claims events of the outbox that are due, runs what is to handle them, and settles them.
+//!
+//! One loop claims, in batches and by turns of the apps, as much as can soon be run. Each app has as many runners as it
+//! may have runs at once; each takes a place like any request. What had effects is settled by the commit of these; all
+//! else goes through one batch after the other. While nothing is due, the loop sleeps until a wake-up, a time that is
+//! known, or a scan that finds what was missed.
+
+mod event;
+mod schedule;
+mod settler;
+mod work;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use picloud_core::{
+    Answer, AppId, ErrorCode, Event, EventOrigin, ExecutionId, Fault, OutboxKind, Outcome, RequestId,
+    TriggerConfig, TriggerKind,
+};
+use picloud_store::{
+    Acknowledge, ClaimedEvent, EventFault, LaneId, Resolved, Runnable, Settlement, Store, StoreError, Verdict,
+};
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    directory::{AppEntry, ScriptEntry},
+    history::Run,
+    invoker::{Invoker, NotAdmitted},
+    runner::{Fate, Job},
+};
+use schedule::Schedule;
+use work::{Task, Work};
+
+/// What was missed is looked for so often, and not more often while nothing is due.
+const SCAN: Duration = Duration::from_secs(30);
+
+/// The same while another process has claimed something, or may have been lost with it.
+const SCAN_OTHERS: Duration = Duration::from_secs(5);
+
+/// A process that has claimed something says so often that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// A queue whose concurrency is used up by other processes is looked at again after this.
+const LIMITED: Duration = Duration::from_secs(2);
+
+/// An event that found no place waits for so long.
+const BUSY: Duration = Duration::from_millis(500);
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Handles the events of the outbox.
+pub(crate) struct Dispatcher {
+    store: Store,
+    invoker: Arc<Invoker>,
+    config: TriggerConfig,
+    work: Arc<Work>,
+    settle: Mutex<Option<UnboundedSender<Settlement>>>,
+    last_beat: Mutex<Option<Instant>>,
+    has_suspects: AtomicBool,
+    runs_suspect: AtomicBool,
+}
+
+impl Dispatcher {
+    /// A dispatcher, and what settles its events until the dispatcher is stopped and all are settled.
+    pub(crate) fn new(
+        store: Store,
+        invoker: Arc<Invoker>,
+        config: TriggerConfig,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let (settle, settlements) = tokio::sync::mpsc::unbounded_channel();
+        let work = Arc::new(Work::default());
+        let settler = settler::settle(store.clone(), settlements, Arc::clone(&work), Arc::clone(&invoker));
+        let dispatcher = Self {
+            store,
+            invoker,
+            config,
+            work,
+            settle: Mutex::new(Some(settle)),
+            last_beat: Mutex::default(),
+            has_suspects: AtomicBool::new(false),
+            runs_suspect: AtomicBool::new(false),
+        };
+        (Arc::new(dispatcher), settler)
+    }
+
+    /// Claims and starts what is due, until `drain`.
+    pub(crate) async fn run(self: Arc<Self>, drain: CancellationToken) {
+        let mut schedule = Schedule::default();
+        let mut next_scan = Instant::now();
+        let mut retry = FIRST_RETRY;
+        while !drain.is_cancelled() {
+            match self.round(&mut schedule, &mut next_scan).await {
+                Ok(true) => retry = FIRST_RETRY,
+                Ok(false) => {
+                    retry = FIRST_RETRY;
+                    self.wait(&schedule, next_scan, &drain).await;
+                }
+                Err(error) => {
+                    if retry == FIRST_RETRY {
+                        tracing::warn!(%error, "events wait for the database");
+                    }
+                    // What is known may be wrong by now.
+                    next_scan = Instant::now();
+                    tokio::select! {
+                        () = drain.cancelled() => {}
+                        () = tokio::time::sleep(retry) => {}
+                    }
+                    retry = (retry * 2).min(LAST_RETRY);
+                }
+            }
+        }
+        for task in self.work.close() {
+            self.settle(&task.event, Verdict::GiveBack { delay: Duration::ZERO });
+        }
+    }
+
+    /// Waits until everything that runs is settled; what outlasts `grace` is given back, so that its effects cannot be
+    /// committed any more.
+    pub(crate) async fn finish(&self, grace: Duration) {
+        if tokio::time::timeout(grace, self.work.idle()).await.is_err() {
+            let left = self.work.all();
+            tracing::warn!(events = left.len(), "events outlast the grace period and are given back");
+            for (claim, app) in left {
+                let verdict = Verdict::GiveBack { delay: Duration::ZERO };
+                self.send(Settlement { claim, app, verdict });
+            }
+            if tokio::time::timeout(grace, self.work.idle()).await.is_err() {
+                tracing::error!("events could not be given back; they are rescued when the node is gone");
+            }
+        }
+        // The settler ends when there is no sender any more.
+        *self.settle.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.last_beat.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            && let Err(error) = self.store.leave().await
+        {
+            tracing::debug!(%error, "the node could not sign off");
+        }
+    }
+
+    /// Says that this process lives, while it has claimed something.
+    pub(crate) async fn beat_while_working(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(BEAT) => {}
+            }
+            if self.work.claimed() == 0 {
+                // Nothing is written while nothing is claimed; the next claim begins with a beat.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.work.busy() => {}
+                }
+                continue;
+            }
+            if let Err(error) = self.beat().await {
+                tracing::warn!(%error, "the node could not say that it lives");
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<(), StoreError> {
+        self.store.beat().await?;
+        *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
+    }
+
+    fn is_beat_due(&self) -> bool {
+        let last = *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| last.elapsed() >= BEAT)
+    }
+
+    /// Looks at what is new, and claims once. Answers whether there may be more.
+    async fn round(
+        self: &Arc<Self>,
+        schedule: &mut Schedule,
+        next_scan: &mut Instant,
+    ) -> Result<bool, StoreError> {
+        let woken = self.store.take_woken();
+        let changed = self.invoker.directory.take_changed();
+        if woken.everything || changed.everything || *next_scan <= Instant::now() {
+            schedule.clear();
+            *next_scan = Instant::now() + self.scan(schedule).await?;
+        }
+        for app in changed.apps {
+            schedule.app_changed(app);
+        }
+        for lane in woken.lanes {
+            schedule.wake(lane);
+        }
+        schedule.tick(Instant::now());
+        let unknown = schedule.take_unknown();
+        if !unknown.is_empty() {
+            schedule.learn(self.store.lanes(&unknown).await?);
+        }
+        let room = |app| {
+            let app = self.invoker.directory.by_id(app);
+            app.map_or(0, |app| self.work.room(app.id, self.invoker.concurrency(&app)))
+        };
+        let claims = schedule.pick(room);
+        let mut events = Vec::new();
+        if self.has_suspects.load(Relaxed) && !self.runs_suspect.load(Relaxed) {
+            if self.is_beat_due() {
+                self.beat().await?;
+            }
+            match self.store.claim_suspect().await? {
+                Some(event) => {
+                    self.runs_suspect.store(true, Relaxed);
+                    events.push(event);
+                }
+                None => self.has_suspects.store(false, Relaxed),
+            }
+        }
+        if claims.is_empty() && events.is_empty() {
+            return Ok(false);
+        }
+        if !claims.is_empty() {
+            if self.is_beat_due() {
+                self.beat().await?;
+            }
+            events.extend(self.store.claim(&claims).await?);
+            let mut drained = Vec::new();
+            for claim in &claims {
+                let claimed = events.iter().filter(|event| event.lane == claim.lane).count();
+                if claimed < claim.most as usize {
+                    schedule.rest(claim.lane);
+                    drained.push(claim.lane);
+                }
+            }
+            self.start(events, schedule).await?;
+            if !drained.is_empty() {
+                let now = Instant::now();
+                for due in self.store.next_due(&drained).await? {
+                    match due.due_in {
+                        Duration::ZERO if schedule.is_limited(due.lane) => {
+                            schedule.wake_at(due.lane, now + LIMITED);
+                        }
+                        Duration::ZERO => schedule.wake(due.lane),
+                        later => schedule.wake_at(due.lane, now + later),
+                    }
+                }
+            }
+        } else {
+            self.start(events, schedule).await?;
+        }
+        Ok(true)
+    }
+
+    /// Reads all lanes in which something waits, and takes over from lost processes. Answers when to look again.
+    async fn scan(&self, schedule: &mut Schedule) -> Result<Duration, StoreError> {
+        let rescued = self.store.rescue(self.config.retry.max_attempts).await?;
+        if rescued.events + rescued.dead > 0 {
+            tracing::warn!(
+                events = rescued.events,
+                dead = rescued.dead,
+                "took over events of a node that was lost"
+            );
+        }
+        self.has_suspects.store(self.store.has_suspects().await?, Relaxed);
+        let now = Instant::now();
+        for due in self.store.due_lanes().await? {
+            if due.due_in.is_zero() {
+                schedule.wake(due.lane);
+            } else {
+                schedule.wake_at(due.lane, now + due.due_in);
+            }
+        }
+        Ok(if rescued.others_work { SCAN_OTHERS } else { SCAN })
+    }
+
+    async fn wait(&self, schedule: &Schedule, next_scan: Instant, drain: &CancellationToken) {
+        let until = schedule.next_time().map_or(next_scan, |time| time.min(next_scan));
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = self.store.woken() => {}
+            () = self.work.freed() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+
+    /// Starts what was claimed.
+    async fn start(
+        self: &Arc<Self>,
+        events: Vec<ClaimedEvent>,
+        schedule: &Schedule,
+    ) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let lanes = events.iter().map(|event| event.lane);
+        let limited: BTreeSet<LaneId> = lanes.filter(|lane| schedule.is_limited(*lane)).collect();
+        let resolved = match self.store.resolve(&events).await {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                // They are claimed; without this they would wait until this process ends.
+                for event in &events {
+                    self.work.hold(event, None);
+                    self.settle(event, Verdict::GiveBack { delay: BUSY });
+                }
+                return Err(error);
+            }
+        };
+        let mut by_app: Vec<(AppId, Vec<Task>)> = Vec::new();
+        for event in events {
+            let app = event.app;
+            self.work.hold(&event, limited.contains(&event.lane).then_some(event.lane));
+            match self.check(&event, &resolved) {
+                Err(fault) => self.settle(&event, Verdict::Dead { fault, script: None }),
+                Ok(trigger) => {
+                    let task = Task { event, trigger };
+                    match by_app.iter_mut().find(|(of, _)| *of == app) {
+                        Some((_, tasks)) => tasks.push(task),
+                        None => by_app.push((app, vec![task])),
+                    }
+                }
+            }
+        }
+        for (app, tasks) in by_app {
+            for _ in 0..self.work.add(app, tasks) {
+                let dispatcher = Arc::clone(self);
+                tokio::spawn(async move {
+                    while let Some(task) = dispatcher.work.next(app) {
+                        dispatcher.handle(task).await;
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an event may be handled, and by which trigger.
+    fn check(&self, event: &ClaimedEvent, resolved: &Resolved) -> Result<Option<Runnable>, EventFault> {
+        if event.lineage.depth > self.config.max_depth {
+            let message = format!(
+                "the event is the {}th of its chain; at most {} may come of the first (PICLOUD_MAX_TRIGGER_DEPTH)",
+                event.lineage.depth, self.config.max_depth
+            );
+            return Err(EventFault::new(ErrorCode::TriggerDepth, message));
+        }
+        if !matches!(event.kind, OutboxKind::Trigger(_)) || event.script.is_some() {
+            return Ok(None);
+        }
+        let Some(trigger) = resolved.of(event) else {
+            return Err(EventFault::new(ErrorCode::TriggerNotFound, "the trigger of the event is gone"));
+        };
+        event::refusal(trigger.state).map_or_else(|| Ok(Some(trigger.clone())), Err)
+    }
+
+    async fn handle(self: &Arc<Self>, task: Task) {
+        let began = Instant::now();
+        let event = &task.event;
+        let handled = match event.kind {
+            OutboxKind::Trigger(kind) => Box::pin(self.run_script(&task, kind)).await,
+            OutboxKind::Http | OutboxKind::Mail | OutboxKind::Callback => Handled::Verdict(Verdict::Dead {
+                fault: EventFault::new(ErrorCode::Internal, "events of this kind are not handled yet"),
+                script: None,
+            }),
+        };
+        self.work.ran(event.app, began.elapsed());
+        if event.is_suspect {
+            self.runs_suspect.store(false, Relaxed);
+        }
+        match handled {
+            Handled::Verdict(verdict) => self.settle(event, verdict),
+            Handled::Settled => {
+                self.invoker.metrics.event_done();
+                settler::free(&self.store, &self.work, event.claim.event);
+            }
+        }
+    }
+
+    /// Runs the script that handles an event of a trigger.
+    async fn run_script(&self, task: &Task, kind: TriggerKind) -> Handled {
+        let event = &task.event;
+        let Some(app) = self.invoker.directory.by_id(event.app) else {
+            // It is being deleted, and its events with it.
+            return Handled::Verdict(Verdict::GiveBack { delay: BUSY });
+        };
+        let name = task.trigger.as_ref().map(|trigger| &trigger.script).or(event.script.as_ref());
+        let script = match name.and_then(|name| app.scripts.get(name)) {
+            Some(script) => script,
+            None => return Handled::Verdict(no_script(name)),
+        };
+        let chosen;
+        let script = match event.version {
+            Some(version) if version != script.version => {
+                match self.chosen_version(&app, script, version).await {
+                    Ok(entry) => {
+                        chosen = entry;
+                        &chosen
+                    }
+                    Err(verdict) => return Handled::Verdict(verdict),
+                }
+            }
+            _ => script,
+        };
+        let _permit = match self.invoker.admit(&app).await {
+            Ok(permit) => permit,
+            Err(NotAdmitted::Refused(_)) => return Handled::Verdict(Verdict::GiveBack { delay: BUSY }),
+            Err(NotAdmitted::OverBudget(over)) => {
+                let delay = Duration::from_secs(u64::from(over.retry_after()));
+                return Handled::Verdict(Verdict::GiveBack { delay });
+            }
+        };
+        self.run_admitted(task, kind, &app, script).await
+    }
+
+    async fn run_admitted(
+        &self,
+        task: &Task,
+        kind: TriggerKind,
+        app: &AppEntry,
+        script: &Arc<ScriptEntry>,
+    ) -> Handled {
+        let event = &task.event;
+        let unnamed = || picloud_core::TriggerName::new("none").ok();
+        let trigger = task.trigger.as_ref().map(|trigger| trigger.name.clone()).or_else(unnamed);
+        let text = trigger.as_ref().map_or_else(String::new, |trigger| event::text(event, kind, trigger));
+        let execution = ExecutionId::generate();
+        let origin = EventOrigin {
+            event: event.claim.event,
+            lineage: event.lineage,
+            trigger: task.trigger.as_ref().map(|trigger| trigger.name.clone()),
+            attempt: event.claim.attempt,
+        };
+        let run = Run {
+            id: execution,
+            request_id: RequestId::from_uuid(event.claim.event.as_uuid()),
+            app,
+            script,
+            kind: kind.event_kind(),
+            origin: Some(&origin),
+        };
+        let begun = self.invoker.history.begin(run);
+        let limit = app.limits.response_bytes;
+        let accept = |answer| match answer {
+            Answer::Value(value) if value.len() as u64 > limit => {
+                let message = format!("the value has {} bytes; the limit is {limit}", value.len());
+                Err(Fault::new(ErrorCode::BadResponse, message))
+            }
+            Answer::Value(_) => Ok(()),
+            Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
+        };
+        let acknowledge =
+            Acknowledge { claim: event.claim, lineage: event.lineage, dead_letter: event.dead_letter };
+        let job = Job {
+            app,
+            script,
+            execution,
+            egress: begun.egress(),
+            spent: &begun.spent.clone(),
+            acknowledge: Some(acknowledge),
+        };
+        let make = || Event::Trigger { kind, event: text.clone() };
+        let ran = self.invoker.runner.run(job, make, accept).await;
+        let outcome =
+            ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |()| Outcome::Succeeded);
+        begun.finish(outcome, None, ran.usage, ran.logs);
+        match (ran.outcome, ran.fate) {
+            (_, Fate::Committed) | (_, Fate::Superseded) => Handled::Settled,
+            (Ok(()), Fate::Open) => Handled::Verdict(Verdict::Done {
+                dead_letter: event.dead_letter,
+                is_grouped: event.group.is_some(),
+            }),
+            (Err(fault), Fate::Open) => {
+                let policy = event::policy(task.trigger.as_ref(), self.config.retry);
+                let script = (script.name.clone(), script.version);
+                Handled::Verdict(event::after_failure(&fault, event.claim.attempt, &policy, script))
+            }
+        }
+    }
+
+    /// Another version of a script than the active one.
+    async fn chosen_version(
+        &self,
+        app: &AppEntry,
+        script: &ScriptEntry,
+        version: i32,
+    ) -> Result<Arc<ScriptEntry>, Verdict> {
+        match self.store.version_image(app.id, &script.name, version).await {
+            Ok(Some((image, secrets))) => Ok(Arc::new(ScriptEntry {
+                name: script.name.clone(),
+                version,
+                image,
+                secrets,
+                limits: script.limits,
+            })),
+            Ok(None) => Err(Verdict::Dead {
+                fault: EventFault::new(
+                    ErrorCode::ScriptNotFound,
+                    format!("version {version} of the script {} does not exist any more", script.name),
+                ),
+                script: Some((script.name.clone(), version)),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "a version of a script could not be read");
+                Err(Verdict::GiveBack { delay: BUSY })
+            }
+        }
+    }
+
+    fn settle(&self, event: &ClaimedEvent, verdict: Verdict) {
+        if event.is_suspect {
+            self.runs_suspect.store(false, Relaxed);
+        }
+        self.send(Settlement { claim: event.claim, app: event.app, verdict });
+    }
+
+    fn send(&self, settlement: Settlement) {
+        let event = settlement.claim.event;
+        let sender = self.settle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if sender.is_none_or(|sender| sender.send(settlement).is_err()) {
+            // The node has stopped; the event is rescued.
+            let _ = self.work.settled(event);
+        }
+    }
+}
+
+/// What a run has led to.
+enum Handled {
+    /// The event is to be settled so.
+    Verdict(Verdict),
+    /// It left the outbox with its effects, or was taken by another process.
+    Settled,
+}
+
+fn no_script(name: Option<&picloud_core::ScriptName>) -> Verdict {
+    let message = match name {
+        Some(name) => format!("the script {name} does not exist any more"),
+        None => "nothing says which script is to handle the event".to_owned(),
+    };
+    Verdict::Dead { fault: EventFault::new(ErrorCode::ScriptNotFound, message), script: None }
+}

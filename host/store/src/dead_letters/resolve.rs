@@ -1,0 +1,188 @@
+//! What becomes of dead letters: replayed, ignored, or removed when they are old.
+
+use std::str::FromStr;
+
+use picloud_core::{AppId, DeadLetterId, EventId, Lineage, OutboxKind, PrincipalId, TriggerId};
+use sqlx::PgConnection;
+
+use crate::{
+    Store, StoreError,
+    outbox::{NewEvent, OutboxLimit, insert},
+    text::parse,
+};
+
+/// What can become of a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// It was put into the outbox again.
+    Replayed,
+    /// Somebody decided that nothing is to be done.
+    Ignored,
+    /// A trigger's script has handled it.
+    HandledByScript,
+    /// A trigger's script was to handle it and failed.
+    HandlerFailed,
+}
+
+impl Resolution {
+    /// Every one.
+    pub const ALL: &[Self] = &[Self::Replayed, Self::Ignored, Self::HandledByScript, Self::HandlerFailed];
+
+    /// As storage and clients name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Ignored => "ignored",
+            Self::HandledByScript => "handled_by_script",
+            Self::HandlerFailed => "handler_failed",
+        }
+    }
+}
+
+/// A text that is no resolution.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown resolution {0:?}; allowed: unresolved, replayed, ignored, handled_by_script, handler_failed"
+)]
+pub struct UnknownResolution(pub String);
+
+impl FromStr for Resolution {
+    type Err = UnknownResolution;
+
+    fn from_str(text: &str) -> Result<Self, UnknownResolution> {
+        let found = Self::ALL.iter().find(|resolution| resolution.as_str() == text);
+        found.copied().ok_or_else(|| UnknownResolution(text.to_owned()))
+    }
+}
+
+/// How a letter is replayed.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// Another payload than the letter's: a JSON object as text.
+    pub payload: Option<String>,
+    /// The version of the script that is to handle it; the active one else.
+    pub version: Option<i32>,
+}
+
+/// What a replay did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It made this event.
+    Event(EventId),
+    /// The letter was replayed already, as this event.
+    Already(EventId),
+}
+
+impl Store {
+    /// Puts a dead letter into the outbox again, as a new event with all attempts before it. Of two at once, one does.
+    ///
+    /// [`StoreError::NotFound`] if there is no such letter; [`StoreError::OutboxFull`] beyond `limit`.
+    pub async fn replay_dead_letter(
+        &self,
+        app: AppId,
+        id: DeadLetterId,
+        replay: &Replay,
+        by: Option<PrincipalId>,
+        limit: OutboxLimit,
+    ) -> Result<Replayed, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let row = sqlx::query!(
+            "SELECT event_id, kind, trigger_id, script, queue, priority, group_key, payload, root_id, depth,
+                resolution, replay_id
+            FROM dead_letters WHERE app_id = $1 AND id = $2 FOR UPDATE",
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        let Some(row) = row.fetch_optional(&mut *transaction).await? else {
+            return Err(StoreError::NotFound { what: "dead letter" });
+        };
+        if let (Some("replayed"), Some(event)) = (row.resolution.as_deref(), row.replay_id) {
+            return Ok(Replayed::Already(EventId::from_uuid(event)));
+        }
+        let unknown = || StoreError::Database(format!("unknown kind of event {:?}", row.kind).into());
+        let kind = OutboxKind::parse(&row.kind).ok_or_else(unknown)?;
+        let event = NewEvent::new(kind, replay.payload.clone().unwrap_or(row.payload));
+        let is_message = !row.queue.is_empty();
+        let script: Option<picloud_core::ScriptName> = row.script.as_deref().map(parse).transpose()?;
+        let event = NewEvent {
+            trigger: if is_message { None } else { row.trigger_id.map(TriggerId::from_uuid) },
+            // What a trigger handles is handled by it as it is now.
+            script: script.filter(|_| row.trigger_id.is_none() && !is_message),
+            version: replay.version,
+            queue: if is_message { Some(parse(&row.queue)?) } else { None },
+            priority: row.priority,
+            group: row.group_key.as_deref().map(parse).transpose()?,
+            lineage: Lineage {
+                root: EventId::from_uuid(row.root_id),
+                parent: Some(EventId::from_uuid(row.event_id)),
+                depth: row.depth.cast_unsigned(),
+            },
+            ..event
+        };
+        let new = event.id;
+        let inserted = insert(self, &mut transaction, app, &[event], limit).await?;
+        resolve(&mut transaction, app, id, Resolution::Replayed, by, Some(new)).await?;
+        transaction.commit().await?;
+        self.wakes.wake(&inserted.lanes);
+        Ok(Replayed::Event(new))
+    }
+
+    /// Says that nothing is to be done about a letter. [`StoreError::NotFound`] if there is none of this id,
+    /// [`StoreError::Conflict`] if it was replayed or handled.
+    pub async fn ignore_dead_letter(
+        &self,
+        app: AppId,
+        id: DeadLetterId,
+        by: Option<PrincipalId>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let row = sqlx::query_scalar!(
+            "SELECT resolution FROM dead_letters WHERE app_id = $1 AND id = $2 FOR UPDATE",
+            app.as_uuid(),
+            id.as_uuid(),
+        );
+        match row.fetch_optional(&mut *transaction).await? {
+            None => return Err(StoreError::NotFound { what: "dead letter" }),
+            Some(Some(resolution)) if resolution == "ignored" => return Ok(()),
+            Some(Some(resolution)) if resolution != "handler_failed" => return Err(StoreError::Conflict),
+            Some(_) => {}
+        }
+        resolve(&mut transaction, app, id, Resolution::Ignored, by, None).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Removes at most `limit` letters that are older than `days`, and answers how many.
+    pub async fn remove_old_dead_letters(&self, days: u16, limit: u32) -> Result<u64, StoreError> {
+        let removed = sqlx::query!(
+            "DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM dead_letters WHERE created_at < now() - $1 * interval '1 day'
+                ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ))",
+            f64::from(days),
+            i64::from(limit),
+        );
+        Ok(removed.execute(&self.pool).await?.rows_affected())
+    }
+}
+
+async fn resolve(
+    connection: &mut PgConnection,
+    app: AppId,
+    id: DeadLetterId,
+    resolution: Resolution,
+    by: Option<PrincipalId>,
+    replay: Option<EventId>,
+) -> Result<(), StoreError> {
+    let resolved = sqlx::query!(
+        "UPDATE dead_letters SET resolution = $3, resolved_at = statement_timestamp(), resolved_by = $4, replay_id = $5
+        WHERE app_id = $1 AND id = $2",
+        app.as_uuid(),
+        id.as_uuid(),
+        resolution.as_str(),
+        by.map(PrincipalId::as_uuid),
+        replay.map(EventId::as_uuid),
+    );
+    resolved.execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! What a commit makes of an invocation's effects: messages, publications for those who listen, e-mails, and events for
+//! the triggers that wait for changes of key-value data.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use picloud_core::{
+    AppId, Effects, Emission, Emitted, EventId, KvId, KvWrite, Lineage, OutboxKind, TriggerId, TriggerKind,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+
+use super::{
+    NewEvent, OutboxLimit,
+    insert::{Inserted, insert},
+};
+use crate::{Store, StoreError};
+
+/// What events are made under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emitting {
+    /// The most events of the app that may wait.
+    pub(crate) limit: OutboxLimit,
+    /// The event that is handled, if one is.
+    pub(crate) parent: Option<(EventId, Lineage)>,
+}
+
+impl Emitting {
+    fn lineage(&self, id: EventId) -> Lineage {
+        self.parent.map_or_else(|| Lineage::root(id), |(parent, lineage)| lineage.child(parent))
+    }
+}
+
+/// Values of entries before they are written.
+type Before = BTreeMap<KvId, Option<Arc<str>>>;
+
+/// A trigger of the app, and what it waits for.
+struct Waiting {
+    id: TriggerId,
+    pattern: String,
+    operations: Vec<String>,
+}
+
+/// The changes of key-value data that triggers wait for, with the values of before.
+#[derive(Default)]
+pub(crate) struct KvEvents<'a>(Vec<(TriggerId, &'a KvId, &'a KvWrite, Option<Arc<str>>)>);
+
+impl<'a> KvEvents<'a> {
+    /// To be asked before the entries are written, under their locks.
+    pub(crate) async fn find(
+        connection: &mut PgConnection,
+        app: AppId,
+        effects: &'a Effects,
+    ) -> Result<Self, StoreError> {
+        if effects.kv.is_empty() {
+            return Ok(Self::default());
+        }
+        let waiting = kv_triggers(connection, app).await?;
+        if waiting.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut found = Vec::new();
+        for (id, write) in &effects.kv {
+            let operation = operation(write);
+            for trigger in &waiting {
+                if trigger.operations.iter().any(|wanted| wanted == operation)
+                    && matches(&trigger.pattern, id.collection.as_str())
+                {
+                    found.push((trigger.id, id, write));
+                }
+            }
+        }
+        if found.is_empty() {
+            return Ok(Self::default());
+        }
+        let before = values(connection, app, found.iter().map(|(_, id, _)| *id)).await?;
+        let event = |(trigger, id, write): (TriggerId, &'a KvId, &'a KvWrite)| {
+            let before = before.get(id).cloned().flatten();
+            // Removing what is not there changes nothing.
+            let is_change = !matches!(write, KvWrite::Delete) || before.is_some();
+            is_change.then_some((trigger, id, write, before))
+        };
+        Ok(Self(found.into_iter().filter_map(event).collect()))
+    }
+
+    fn into_events(self, emitting: &Emitting) -> Result<Vec<NewEvent>, StoreError> {
+        let event = |(trigger, id, write, before): (TriggerId, &KvId, &KvWrite, Option<Arc<str>>)| {
+            let value = match write {
+                KvWrite::Set { value, .. } => Some(raw(value)?),
+                KvWrite::Delete => None,
+            };
+            let payload = KvPayload {
+                collection: id.collection.as_str(),
+                key: id.key.as_str(),
+                operation: operation(write),
+                value,
+                old_value: before.as_deref().map(raw).transpose()?,
+            };
+            Ok(of_trigger(TriggerKind::Kv, trigger, text(&payload)?, EventId::generate(), emitting))
+        };
+        self.0.into_iter().map(event).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct KvPayload<'a> {
+    collection: &'a str,
+    key: &'a str,
+    operation: &'a str,
+    value: Option<&'a RawValue>,
+    old_value: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct MessagePayload<'a> {
+    queue: &'a str,
+    priority: i16,
+    group: Option<&'a str>,
+    body: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct TopicPayload<'a> {
+    topic: &'a str,
+    body: &'a RawValue,
+}
+
+/// Puts what an invocation makes into the outbox, in the transaction of its other effects.
+pub(crate) async fn emit(
+    store: &Store,
+    connection: &mut PgConnection,
+    app: AppId,
+    emissions: &[Emission],
+    kv: KvEvents<'_>,
+    emitting: &Emitting,
+) -> Result<Inserted, StoreError> {
+    let mut events = kv.into_events(emitting)?;
+    let publishes = emissions.iter().any(|emission| matches!(emission.what, Emitted::Publication { .. }));
+    let subscribers = if publishes { topic_triggers(connection, app).await? } else { Vec::new() };
+    for emission in emissions {
+        match &emission.what {
+            Emitted::Publication { topic, body } => {
+                let payload = text(&TopicPayload { topic: topic.as_str(), body: raw(body)? })?;
+                let matching = subscribers.iter().filter(|waiting| matches(&waiting.pattern, topic.as_str()));
+                for (at, waiting) in matching.enumerate() {
+                    // The script knows the publication by one id; the first delivery has it.
+                    let id = if at == 0 { emission.id } else { EventId::generate() };
+                    events.push(of_trigger(TriggerKind::Topic, waiting.id, payload.clone(), id, emitting));
+                }
+            }
+            Emitted::Message { queue, body, options } => {
+                let payload = MessagePayload {
+                    queue: queue.as_str(),
+                    priority: options.priority,
+                    group: options.group.as_ref().map(AsRef::as_ref),
+                    body: raw(body)?,
+                };
+                let kind = OutboxKind::Trigger(TriggerKind::Queue);
+                events.push(NewEvent {
+                    id: emission.id,
+                    lineage: emitting.lineage(emission.id),
+                    queue: Some(queue.clone()),
+                    priority: options.priority,
+                    delay: options.delay,
+                    dedupe_key: options.dedupe_key.clone(),
+                    group: options.group.clone(),
+                    ..NewEvent::new(kind, text(&payload)?)
+                });
+            }
+            Emitted::Mail(mail) => events.push(NewEvent {
+                id: emission.id,
+                lineage: emitting.lineage(emission.id),
+                ..NewEvent::new(OutboxKind::Mail, text(mail)?)
+            }),
+        }
+    }
+    insert(store, connection, app, &events, emitting.limit).await
+}
+
+impl Store {
+    /// Makes events outside of any invocation: messages, publications, e-mails. [`StoreError::OutboxFull`] beyond
+    /// `limit`. Publications without a listener make nothing.
+    pub async fn emit(
+        &self,
+        app: AppId,
+        emissions: &[Emission],
+        limit: OutboxLimit,
+    ) -> Result<super::Enqueued, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let emitting = Emitting { limit, parent: None };
+        let inserted = emit(self, &mut transaction, app, emissions, KvEvents::default(), &emitting).await?;
+        transaction.commit().await?;
+        self.wakes.wake(&inserted.lanes);
+        Ok(inserted.enqueued)
+    }
+}
+
+fn of_trigger(
+    kind: TriggerKind,
+    trigger: TriggerId,
+    payload: String,
+    id: EventId,
+    emitting: &Emitting,
+) -> NewEvent {
+    let event = NewEvent::new(OutboxKind::Trigger(kind), payload);
+    NewEvent { id, lineage: emitting.lineage(id), trigger: Some(trigger), ..event }
+}
+
+const fn operation(write: &KvWrite) -> &'static str {
+    match write {
+        KvWrite::Set { .. } => "set",
+        KvWrite::Delete => "delete",
+    }
+}
+
+/// `*`, a beginning and `*`, or the whole name.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => pattern == name,
+    }
+}
+
+fn raw(text: &str) -> Result<&RawValue, StoreError> {
+    serde_json::from_str(text).map_err(StoreError::corrupt)
+}
+
+fn text(payload: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(payload).map_err(StoreError::corrupt)
+}
+
+async fn kv_triggers(connection: &mut PgConnection, app: AppId) -> Result<Vec<Waiting>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT t.id, d.collection_pattern, d.operations FROM triggers t
+        JOIN kv_trigger_details d ON d.trigger_id = t.id
+        WHERE t.app_id = $1 AND t.kind = 'kv' AND t.enabled ORDER BY t.id",
+        app.as_uuid(),
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    Ok(rows
+        .map(|row| Waiting {
+            id: TriggerId::from_uuid(row.id),
+            pattern: row.collection_pattern,
+            operations: row.operations,
+        })
+        .collect())
+}
+
+async fn topic_triggers(connection: &mut PgConnection, app: AppId) -> Result<Vec<Waiting>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT t.id, d.topic_pattern FROM triggers t JOIN topic_trigger_details d ON d.trigger_id = t.id
+        WHERE t.app_id = $1 AND t.kind = 'topic' AND t.enabled ORDER BY t.id",
+        app.as_uuid(),
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    Ok(rows
+        .map(|row| Waiting {
+            id: TriggerId::from_uuid(row.id),
+            pattern: row.topic_pattern,
+            operations: Vec::new(),
+        })
+        .collect())
+}
+
+async fn values(
+    connection: &mut PgConnection,
+    app: AppId,
+    ids: impl Iterator<Item = &KvId>,
+) -> Result<Before, StoreError> {
+    let ids: Vec<&KvId> = ids.collect();
+    let collections: Vec<&str> = ids.iter().map(|id| id.collection.as_str()).collect();
+    let keys: Vec<&str> = ids.iter().map(|id| id.key.as_str()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT i.at AS "at!", e.value FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS i (collection, key, at)
+        JOIN kv e ON e.app_id = $1 AND e.collection = i.collection AND e.key = i.key
+            AND (e.expires_at IS NULL OR e.expires_at > statement_timestamp())"#,
+        app.as_uuid(),
+        &collections as _,
+        &keys as _,
+    );
+    let mut before = Before::new();
+    for row in rows.fetch_all(connection).await? {
+        // Ordinality counts from 1.
+        let at = usize::try_from(row.at - 1).map_err(StoreError::corrupt)?;
+        before.insert(ids[at].clone(), Some(row.value.into()));
+    }
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_names_or_beginnings() {
+        for (pattern, name) in [("*", "a"), ("users:*", "users:x"), ("users:*", "users:"), ("a", "a")] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("users:*", "user:x"), ("a", "ab"), ("a", "b")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}

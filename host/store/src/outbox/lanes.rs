@@ -1,0 +1,235 @@
+//! Lanes: what events of an app wait in.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use picloud_core::{AppId, QueueName};
+use sqlx::PgConnection;
+
+use super::LaneId;
+use crate::{
+    Store, StoreError,
+    text::{parse, unsigned},
+};
+
+/// The most lanes of an app: each queue has one, and one more for each priority that it uses.
+const MAX_LANES: i64 = 2_000;
+
+/// What is remembered at most.
+const CACHED: usize = 20_000;
+
+/// What a lane is for.
+pub(crate) type LaneKey = (String, i16);
+
+/// Lanes that were seen. They never change, and go with their app only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LaneCache(Arc<Mutex<HashMap<(AppId, LaneKey), LaneId>>>);
+
+/// A lane as whoever handles events sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Its id.
+    pub id: LaneId,
+    /// Its app.
+    pub app: AppId,
+    /// The queue; `None` for events that are in no queue.
+    pub queue: Option<QueueName>,
+    /// Those with more go first.
+    pub priority: i16,
+    /// Whether its events may be handled: the queue is not paused and has a consumer.
+    pub is_open: bool,
+    /// How many of the queue's messages may be handled at once in the whole installation.
+    pub concurrency: Option<u32>,
+}
+
+/// A lane in which something waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueLane {
+    /// The lane.
+    pub lane: LaneId,
+    /// How long until its first event is due; nothing if it is.
+    pub due_in: Duration,
+}
+
+impl LaneCache {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(AppId, LaneKey), LaneId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets an app's lanes: one of them was not there any more.
+    pub(crate) fn forget(&self, app: AppId) {
+        self.lock().retain(|(known, _), _| *known != app);
+    }
+
+    /// The lanes of these keys, made where they are missing.
+    pub(crate) async fn find(
+        &self,
+        connection: &mut PgConnection,
+        app: AppId,
+        keys: &BTreeSet<LaneKey>,
+    ) -> Result<HashMap<LaneKey, LaneId>, StoreError> {
+        let mut found = HashMap::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        {
+            let cache = self.lock();
+            for key in keys {
+                match cache.get(&(app, key.clone())) {
+                    Some(lane) => _ = found.insert(key.clone(), *lane),
+                    None => missing.push(key.clone()),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        for (key, lane) in make(connection, app, &missing).await? {
+            let mut cache = self.lock();
+            if cache.len() >= CACHED {
+                cache.clear();
+            }
+            cache.insert((app, key.clone()), lane);
+            drop(cache);
+            found.insert(key, lane);
+        }
+        Ok(found)
+    }
+}
+
+async fn make(
+    connection: &mut PgConnection,
+    app: AppId,
+    keys: &[LaneKey],
+) -> Result<Vec<(LaneKey, LaneId)>, StoreError> {
+    let queues: Vec<&str> = keys.iter().map(|(queue, _)| queue.as_str()).collect();
+    let priorities: Vec<i16> = keys.iter().map(|(_, priority)| *priority).collect();
+    // Looked for first: an insert that finds its row takes a number of the sequence each time.
+    let mut lanes = read(connection, app, &queues, &priorities).await?;
+    if lanes.len() < keys.len() {
+        let count = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM outbox_lanes WHERE app_id = $1"#,
+            app.as_uuid()
+        );
+        if count.fetch_one(&mut *connection).await? >= MAX_LANES {
+            let message =
+                format!("the app has {MAX_LANES} queues and priorities of queues, which is the most");
+            return Err(StoreError::Invalid(message));
+        }
+        let made = sqlx::query!(
+            "INSERT INTO outbox_lanes (app_id, queue, priority)
+            SELECT $1, queue, priority FROM unnest($2::text[], $3::smallint[]) AS new (queue, priority)
+            ORDER BY queue, priority ON CONFLICT DO NOTHING",
+            app.as_uuid(),
+            &queues as _,
+            &priorities,
+        );
+        made.execute(&mut *connection).await.map_err(|error| StoreError::foreign(error, "app"))?;
+        let named = sqlx::query!(
+            "INSERT INTO queues (app_id, name)
+            SELECT $1, queue FROM unnest($2::text[]) AS new (queue) WHERE queue <> '' GROUP BY queue
+            ORDER BY queue ON CONFLICT DO NOTHING",
+            app.as_uuid(),
+            &queues as _,
+        );
+        named.execute(&mut *connection).await?;
+        lanes = read(connection, app, &queues, &priorities).await?;
+    }
+    Ok(lanes)
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    app: AppId,
+    queues: &[&str],
+    priorities: &[i16],
+) -> Result<Vec<(LaneKey, LaneId)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT l.id, l.queue, l.priority FROM outbox_lanes l
+        JOIN unnest($2::text[], $3::smallint[]) AS k (queue, priority)
+            ON l.app_id = $1 AND l.queue = k.queue AND l.priority = k.priority",
+        app.as_uuid(),
+        queues as _,
+        priorities,
+    );
+    let rows = rows.fetch_all(connection).await?.into_iter();
+    Ok(rows.map(|row| ((row.queue, row.priority), LaneId(row.id))).collect())
+}
+
+impl Store {
+    /// What is known of these lanes. Those that are gone are left out.
+    pub async fn lanes(&self, lanes: &[LaneId]) -> Result<Vec<Lane>, StoreError> {
+        let ids: Vec<i64> = lanes.iter().map(|lane| lane.0).collect();
+        let rows = sqlx::query!(
+            r#"SELECT l.id AS "id!", l.app_id AS "app_id!", l.queue AS "queue!", l.priority AS "priority!",
+                q.concurrency AS "concurrency?",
+                (l.queue = '' OR (q.paused_at IS NULL AND EXISTS (
+                    SELECT FROM queue_trigger_details d JOIN triggers t ON t.id = d.trigger_id
+                    WHERE d.app_id = l.app_id AND d.queue = l.queue AND t.enabled
+                ))) AS "is_open!"
+            FROM outbox_lanes l LEFT JOIN queues q ON q.app_id = l.app_id AND q.name = l.queue
+            WHERE l.id = ANY ($1)"#,
+            &ids,
+        );
+        let rows = rows.fetch_all(&self.claims).await?.into_iter();
+        rows.map(|row| {
+            Ok(Lane {
+                id: LaneId(row.id),
+                app: AppId::from_uuid(row.app_id),
+                queue: if row.queue.is_empty() { None } else { Some(parse(&row.queue)?) },
+                priority: row.priority,
+                is_open: row.is_open,
+                concurrency: row.concurrency.map(|most| u32::try_from(most).unwrap_or(1)),
+            })
+        })
+        .collect()
+    }
+
+    /// Every lane in which something waits. Costs one look into the index for each of them.
+    pub async fn due_lanes(&self) -> Result<Vec<DueLane>, StoreError> {
+        let rows = sqlx::query!(
+            r#"WITH RECURSIVE lanes AS (
+                (SELECT lane_id, run_at FROM outbox WHERE claimed_by IS NULL AND NOT is_suspect
+                ORDER BY lane_id, run_at LIMIT 1)
+                UNION ALL
+                SELECT next.lane_id, next.run_at FROM lanes CROSS JOIN LATERAL (
+                    SELECT lane_id, run_at FROM outbox
+                    WHERE claimed_by IS NULL AND NOT is_suspect AND lane_id > lanes.lane_id
+                    ORDER BY lane_id, run_at LIMIT 1
+                ) next
+            )
+            SELECT lane_id AS "lane!",
+                greatest(0, (extract(epoch FROM run_at - statement_timestamp()) * 1000000))::bigint AS "due_in!"
+            FROM lanes WHERE run_at < 'infinity'"#
+        );
+        let rows = rows.fetch_all(&self.claims).await?.into_iter();
+        Ok(rows
+            .map(|row| DueLane {
+                lane: LaneId(row.lane),
+                due_in: Duration::from_micros(unsigned(row.due_in)),
+            })
+            .collect())
+    }
+
+    /// When the first event of each of these lanes is due. Those in which nothing waits are left out.
+    pub async fn next_due(&self, lanes: &[LaneId]) -> Result<Vec<DueLane>, StoreError> {
+        let ids: Vec<i64> = lanes.iter().map(|lane| lane.0).collect();
+        let rows = sqlx::query!(
+            r#"SELECT l.id AS "lane!",
+                greatest(0, (extract(epoch FROM o.run_at - statement_timestamp()) * 1000000))::bigint AS "due_in!"
+            FROM unnest($1::bigint[]) AS l (id) CROSS JOIN LATERAL (
+                SELECT run_at FROM outbox
+                WHERE lane_id = l.id AND claimed_by IS NULL AND NOT is_suspect ORDER BY run_at LIMIT 1
+            ) o WHERE o.run_at < 'infinity'"#,
+            &ids,
+        );
+        let rows = rows.fetch_all(&self.claims).await?.into_iter();
+        Ok(rows
+            .map(|row| DueLane {
+                lane: LaneId(row.lane),
+                due_in: Duration::from_micros(unsigned(row.due_in)),
+            })
+            .collect())
+    }
+}

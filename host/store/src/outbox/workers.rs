@@ -1,0 +1,167 @@
+//! Processes that handle events: that they live, and what becomes of what they had when they do not.
+
+use std::time::Duration;
+
+use picloud_core::{ErrorCode, EventId, WorkerId};
+use uuid::Uuid;
+
+use super::{
+    Claim,
+    settle::{EventFault, bury},
+};
+use crate::{Store, StoreError, dead_letters::Fallen};
+
+/// A process whose row was not touched for so long is taken for lost, whatever it holds.
+pub const STALE: Duration = Duration::from_secs(15);
+
+/// One that does not listen any more is taken for lost after this time, which is a little more than that of a heartbeat.
+pub const SILENT: Duration = Duration::from_secs(6);
+
+/// The lock that a process holds on its listening connection: the first of two keys; the second is made of its id.
+const MEMBERSHIP: i32 = 0x7063_6c64;
+
+/// What was taken from lost processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Events that are to be tried again.
+    pub events: u64,
+    /// Events that were given up: a caller had waited for them, or they had no attempt left.
+    pub dead: u64,
+    /// Whether others have claimed something, so that it is worth looking again soon.
+    pub others_work: bool,
+}
+
+/// The second key of a process's lock.
+pub(crate) fn membership_key(worker: WorkerId) -> i32 {
+    let bytes = worker.as_uuid().into_bytes();
+    i32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]])
+}
+
+pub(crate) const fn membership_class() -> i32 {
+    MEMBERSHIP
+}
+
+impl Store {
+    /// Says that this process lives. To be called before it claims, and every few seconds while it has claimed something.
+    pub async fn beat(&self) -> Result<(), StoreError> {
+        let beaten = sqlx::query!(
+            "INSERT INTO outbox_workers (id) VALUES ($1)
+            ON CONFLICT (id) DO UPDATE SET heartbeat_at = statement_timestamp()",
+            self.worker.as_uuid(),
+        );
+        beaten.execute(&self.claims).await?;
+        Ok(())
+    }
+
+    /// Says that this process has ended and has nothing claimed.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        let left = sqlx::query!("DELETE FROM outbox_workers WHERE id = $1", self.worker.as_uuid());
+        left.execute(&self.claims).await?;
+        Ok(())
+    }
+
+    /// Takes from lost processes what they had claimed. What a caller had waited for, and what has no attempt of
+    /// `max_attempts` left, becomes a dead letter with the code `worker_lost`; the rest is tried again, one by one.
+    pub async fn rescue(&self, max_attempts: u16) -> Result<Rescued, StoreError> {
+        let others = sqlx::query!(
+            r#"SELECT o.claimed_by AS "worker!", (
+                w.id IS NULL OR w.heartbeat_at < statement_timestamp() - $2 * interval '1 millisecond'
+                OR (w.heartbeat_at < statement_timestamp() - $3 * interval '1 millisecond' AND NOT EXISTS (
+                    SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2
+                        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                        AND l.classid::bigint = $4 AND l.granted
+                        AND l.objid::bigint = ('x' || right(o.claimed_by::text, 8))::bit(32)::bigint
+                ))
+            ) AS "is_lost!"
+            FROM (SELECT DISTINCT claimed_by FROM outbox WHERE claimed_by IS NOT NULL AND claimed_by <> $1) o
+            LEFT JOIN outbox_workers w ON w.id = o.claimed_by"#,
+            self.worker.as_uuid(),
+            STALE.as_millis() as i64 as f64,
+            SILENT.as_millis() as i64 as f64,
+            i64::from(MEMBERSHIP),
+        );
+        let others = others.fetch_all(&self.claims).await?;
+        let others_work = others.iter().any(|other| !other.is_lost);
+        let lost: Vec<Uuid> = others.iter().filter(|other| other.is_lost).map(|other| other.worker).collect();
+        if lost.is_empty() {
+            return Ok(Rescued { others_work, ..Rescued::default() });
+        }
+        let mut rescued = Rescued { others_work, ..Rescued::default() };
+        for lost in lost {
+            let (events, dead) = self.take_over(WorkerId::from_uuid(lost), max_attempts).await?;
+            rescued.events += events;
+            rescued.dead += dead;
+        }
+        Ok(rescued)
+    }
+
+    async fn take_over(&self, lost: WorkerId, max_attempts: u16) -> Result<(u64, u64), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // The process may have come back to life since it was looked at.
+        let gone = sqlx::query!(
+            "DELETE FROM outbox_workers WHERE id = $1
+                AND heartbeat_at >= statement_timestamp() - $2 * interval '1 millisecond'",
+            lost.as_uuid(),
+            SILENT.as_millis() as i64 as f64,
+        );
+        if gone.execute(&mut *transaction).await?.rows_affected() > 0 {
+            transaction.rollback().await?;
+            return Ok((0, 0));
+        }
+        let fault = EventFault::new(ErrorCode::WorkerLost, "the process that handled it was lost");
+        let rows = sqlx::query!(
+            r#"SELECT id, attempts, reply_to IS NOT NULL AS "is_awaited!" FROM outbox
+            WHERE claimed_by = $1 ORDER BY id FOR UPDATE SKIP LOCKED"#,
+            lost.as_uuid(),
+        );
+        let (mut fallen, mut kept) = (Vec::new(), Vec::new());
+        for row in rows.fetch_all(&mut *transaction).await? {
+            let attempt = row.attempts.cast_unsigned();
+            if row.is_awaited || attempt >= max_attempts {
+                let claim = Claim { event: EventId::from_uuid(row.id), worker: lost, attempt };
+                fallen.push(Fallen { claim, fault: fault.clone(), script: None });
+            } else {
+                kept.push(row.id);
+            }
+        }
+        let lanes = bury(self, &mut transaction, lost, &fallen).await?;
+        let freed = sqlx::query!(
+            "UPDATE outbox SET claimed_by = NULL, claimed_at = NULL, is_suspect = true, error_code = $2, error = $3
+            WHERE id = ANY ($1)",
+            &kept,
+            fault.code.as_str(),
+            fault.message,
+        );
+        freed.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        self.wakes.wake(&lanes);
+        Ok((kept.len() as u64, fallen.len() as u64))
+    }
+
+    /// Whether events of lost processes wait.
+    pub async fn has_suspects(&self) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM outbox WHERE claimed_by IS NULL AND is_suspect) AS "found!""#
+        );
+        Ok(found.fetch_one(&self.claims).await?)
+    }
+
+    /// Removes the rows of processes that have not lived for a day.
+    pub async fn remove_old_workers(&self) -> Result<u64, StoreError> {
+        let removed = sqlx::query!(
+            "DELETE FROM outbox_workers WHERE heartbeat_at < statement_timestamp() - interval '1 day'"
+        );
+        Ok(removed.execute(&self.pool).await?.rows_affected())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_of_a_process_is_the_end_of_its_id() {
+        let worker: WorkerId = "0198f1c2-7d3a-7c21-9f7e-3c5dffffff01".parse().unwrap();
+        assert_eq!(membership_key(worker), -255);
+    }
+}
