@@ -88,6 +88,8 @@ codes! {
     AboveCeiling = "above_ceiling";
     /// The app's kv data would exceed its quota.
     KvQuota = "kv_quota_exceeded";
+    /// As many events of the app wait as may.
+    OutboxFull = "outbox_full";
     /// The app's files would be more, or larger, than its quota.
     FileQuota = "file_quota_exceeded";
 

@@ -143,6 +143,10 @@ limits! {
     file_bytes, FileBytes, "PICLOUD_SANDBOX_MAX_FILE_BYTES", 0, 64 * MIB, 16 * 1024 * MIB, UNLIMITED;
     /// Number of files of the app.
     files, Files, "PICLOUD_SANDBOX_MAX_FILES", 0, 10_000, 1_000_000, i32::MAX as u64;
+    /// Body of an event that a script sends, as JSON text, or the texts of an e-mail, in bytes.
+    event_bytes, EventBytes, "PICLOUD_SANDBOX_MAX_EVENT_BYTES", 1, 256 * KIB, MIB, 16 * MIB;
+    /// Events of the app that wait to be handled.
+    outbox_events, OutboxEvents, "PICLOUD_SANDBOX_MAX_OUTBOX_EVENTS", 0, 100_000, 1_000_000, UNLIMITED;
     /// Invocations of the app that run at once on one node; more wait in its queue.
     concurrency, Concurrency, "PICLOUD_SANDBOX_MAX_CONCURRENCY", 1, 16, 256, 10_000;
     /// Requests to the app's endpoints that one node takes a second.
