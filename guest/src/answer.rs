@@ -15,7 +15,7 @@ pub(crate) const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 const CONTENT_TYPE: &str = "content-type";
 
-/// The JSON text of a value, for a direct call.
+/// The JSON text of a value, for all but requests.
 pub(crate) fn value(value: &Dynamic) -> Outcome<String> {
     json::stringify(value).map_err(|problem| invalid(format!("the answer has no JSON form: {problem}")))
 }

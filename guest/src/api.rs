@@ -11,6 +11,7 @@ use crate::{
     Host, HostError,
     fault::{name_of, plain_type},
     fetched,
+    names::closest,
     raise::{Outcome, Raised, not_at_build, refused},
     request,
 };
@@ -18,6 +19,7 @@ use crate::{
 mod app;
 mod arrays;
 mod crypto;
+mod email;
 mod encoding;
 mod env;
 mod files;
@@ -25,11 +27,13 @@ mod http;
 mod json;
 mod kv;
 mod log;
+mod queue;
 mod random;
 mod regex;
 mod responses;
 mod secret;
 mod time;
+mod topic;
 
 /// What functions of the API share.
 pub(crate) struct Context {
@@ -90,6 +94,7 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
         encoding::base64_module(),
         crypto::crypto_module(),
         crypto::hash_module(),
+        email::module(context),
         env::module(context),
         files::module(context),
         encoding::html_module(),
@@ -97,10 +102,12 @@ pub(crate) fn register(engine: &mut Engine, context: &Rc<Context>) -> Api {
         json::module(),
         kv::module(context),
         log::module(context),
+        queue::module(context),
         random::module(context),
         regex::module(),
         secret::module(context),
         time::module(context),
+        topic::module(context),
         encoding::url_module(),
     ];
     let mut api = Api { modules: Vec::with_capacity(modules.len()), globals };
@@ -206,6 +213,24 @@ fn wrong_type(function: &str, expected: &str, found: &Dynamic) -> Raised {
     crate::raise::invalid(format!("{function} needs {expected}, not {}", plain_type(found.type_name())))
 }
 
+fn unknown_option(function: &str, name: &str, known: &[&str]) -> Raised {
+    crate::raise::invalid(match closest(name, known.iter().copied()) {
+        Some(meant) => format!("{function} has no option `{name}`; is `{meant}` meant?"),
+        None => format!("{function} has no option `{name}`; it has {}", known.join(", ")),
+    })
+}
+
+/// The text of an option; `()` is none.
+fn optional_text(function: &str, option: &str, value: &Dynamic) -> Outcome<Option<String>> {
+    if value.is_unit() {
+        return Ok(None);
+    }
+    match value.as_immutable_string_ref() {
+        Ok(text) => Ok(Some(text.to_string())),
+        Err(_) => Err(wrong_type(&format!("{function}: {option}"), "a string", value)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +306,18 @@ mod tests {
             Ok(crate::IncomingAnswer::default())
         }
 
+        fn send(&self, _: &str, _: &str, _: &crate::MessageOptions) -> Result<String, HostError> {
+            Ok("id".into())
+        }
+
+        fn publish(&self, _: &str, _: &str) -> Result<String, HostError> {
+            Ok("id".into())
+        }
+
+        fn mail(&self, _: crate::OutgoingMail) -> Result<String, HostError> {
+            Ok("id".into())
+        }
+
         fn invoke(&self, _: &str, _: &str) -> Result<String, HostError> {
             Ok("null".into())
         }
@@ -312,8 +349,8 @@ mod tests {
     fn the_guide_has_no_function_that_is_not_there() {
         let known = all_signatures();
         let modules = [
-            "app", "base64", "crypto", "env", "files", "hash", "html", "http", "json", "kv", "log", "random",
-            "regex", "secret", "time", "url",
+            "app", "base64", "crypto", "email", "env", "files", "hash", "html", "http", "json", "kv", "log",
+            "queue", "random", "regex", "secret", "time", "topic", "url",
         ];
         // The first cell of a table row is a function of the API.
         let rows = GUIDE.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());

@@ -75,7 +75,7 @@ pub(crate) fn compile(
     let name: Rc<str> = name.into();
     let ast = compiler.parse(&name, source)?;
     compiler.import_all(&name, &ast)?;
-    let entry = Entry::of(&ast).map_err(|bad| compiler.fault_at(&name, bad.position, bad.message))?;
+    let entry = Entry::of(&ast, source).map_err(|bad| compiler.fault_at(&name, bad.position, bad.message))?;
     let declared = compiler.uses.get(&UseKind::Secrets).map_or(0, |used| used.names.len());
     if declared > MAX_SECRETS {
         let message =

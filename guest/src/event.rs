@@ -7,6 +7,47 @@ pub enum Event {
     Http(HttpRequest),
     /// A direct call with JSON text.
     Invoke(String),
+    /// What a trigger waits for.
+    Trigger {
+        /// Its kind.
+        kind: TriggerKind,
+        /// The event as JSON text.
+        event: String,
+    },
+}
+
+/// What a trigger waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TriggerKind {
+    /// A key-value entry is set or deleted.
+    Kv,
+    /// A time of a schedule.
+    Cron,
+    /// A message in a queue.
+    Queue,
+    /// A publication on a topic.
+    Topic,
+    /// An e-mail.
+    Email,
+    /// An event that was given up.
+    DeadLetter,
+}
+
+impl Event {
+    /// The name of the function that handles it.
+    pub(crate) const fn handler(&self) -> &'static str {
+        match self {
+            Self::Http(_) | Self::Invoke(_) => "on_request",
+            Self::Trigger { kind, .. } => match kind {
+                TriggerKind::Kv => "on_kv",
+                TriggerKind::Cron => "on_cron",
+                TriggerKind::Queue => "on_message",
+                TriggerKind::Topic => "on_publish",
+                TriggerKind::Email => "on_email",
+                TriggerKind::DeadLetter => "on_dead_letter",
+            },
+        }
+    }
 }
 
 /// An HTTP request.
@@ -35,7 +76,7 @@ pub struct HttpRequest {
 pub enum Answer {
     /// To an HTTP request.
     Http(HttpResponse),
-    /// To a direct call: the value as JSON text.
+    /// To any other event: the value as JSON text.
     Value(String),
 }
 

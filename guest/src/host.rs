@@ -53,6 +53,15 @@ pub trait Host {
     /// Calls another service over HTTP and waits for the whole answer, of any status.
     fn http(&self, request: OutgoingRequest) -> Result<IncomingAnswer, HostError>;
 
+    /// Puts a message with a body of JSON text into a queue when the invocation commits, and gives its id.
+    fn send(&self, queue: &str, body: &str, options: &MessageOptions) -> Result<String, HostError>;
+
+    /// Publishes a body of JSON text on a topic when the invocation commits, and gives the event's id.
+    fn publish(&self, topic: &str, body: &str) -> Result<String, HostError>;
+
+    /// Sends an e-mail when the invocation commits, and gives the event's id.
+    fn mail(&self, mail: OutgoingMail) -> Result<String, HostError>;
+
     /// Runs another script of the app with an event of JSON text, and gives its value as JSON text.
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError>;
 
@@ -97,6 +106,42 @@ pub struct IncomingAnswer {
     pub body: Vec<u8>,
     /// The URL that answered.
     pub url: String,
+}
+
+/// How a message is to be handled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageOptions {
+    /// Not before so long after the commit, in milliseconds.
+    pub delay_ms: u64,
+    /// Those with more are handled first.
+    pub priority: i64,
+    /// A second message with this key is dropped.
+    pub dedupe_key: Option<String>,
+    /// Messages of one group are handled in order, one at a time.
+    pub group: Option<String>,
+}
+
+/// An e-mail that a script sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutgoingMail {
+    /// The display name of the sender.
+    pub from_name: Option<String>,
+    /// The receivers, as `address` or `Name <address>`.
+    pub to: Vec<String>,
+    /// Receivers of a copy.
+    pub cc: Vec<String>,
+    /// Receivers of a copy that the others do not see.
+    pub bcc: Vec<String>,
+    /// Where answers go.
+    pub reply_to: Option<String>,
+    /// The subject.
+    pub subject: String,
+    /// The plain text.
+    pub text: Option<String>,
+    /// The HTML.
+    pub html: Option<String>,
+    /// The `Message-ID` of the mail that this answers.
+    pub in_reply_to: Option<String>,
 }
 
 /// One entry of a kv collection.

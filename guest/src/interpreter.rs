@@ -12,7 +12,7 @@ use crate::{
     fault::{self, Place},
     json,
     limits::{CALL_LEVELS, EXPRESSION_DEPTH},
-    program::{Entry, Handler, Program},
+    program::{BODY_EVENT, Entry, HANDLERS, Handler, Program},
     raise::Outcome,
     request::Request,
     syntax,
@@ -88,17 +88,19 @@ impl Interpreter {
             });
         };
         let result = match &program.entry {
-            Entry::Body => self.run_body(program, event),
-            Entry::Handlers(handlers) => match handlers.iter().find(|handler| handler.name == "on_request") {
-                Some(handler) => self.call_handler(program, handler, event),
-                None => return Err(no_handler(program)),
-            },
-            Entry::Nothing => return Err(no_handler(program)),
+            Entry::Body { reads_event } => self.run_body(program, event, *reads_event),
+            Entry::Handlers(handlers) => {
+                match handlers.iter().find(|handler| handler.name == event.handler()) {
+                    Some(handler) => self.call_handler(program, handler, event),
+                    None => return Err(no_handler(program, &event)),
+                }
+            }
+            Entry::Nothing => return Err(no_handler(program, &event)),
         };
         result.map_err(|failure| self.fault(program, &failure))
     }
 
-    fn run_body(&self, program: &Program, event: Event) -> Result<Answer, Failure> {
+    fn run_body(&self, program: &Program, event: Event, reads_event: bool) -> Result<Answer, Failure> {
         let statements = program.ast.statements();
         let line_of_first = statements.first().and_then(|statement| statement.position().line());
         let body = Span {
@@ -107,9 +109,9 @@ impl Interpreter {
         };
         let mut scope = Scope::new();
         let kind = Kind::of(&event);
-        if let Event::Invoke(text) = &event {
-            scope
-                .push_dynamic("event", parse_event(text).map_err(|error| Failure { error, at: body.whole })?);
+        if reads_event && !matches!(event, Event::Http(_)) {
+            let value = event_value(&event).map_err(|error| Failure { error, at: body.whole })?;
+            scope.push_dynamic(BODY_EVENT, value);
         }
         scope.push("req", Request::new(event));
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &program.ast);
@@ -121,7 +123,9 @@ impl Interpreter {
         let options = CallFnOptions::new().eval_ast(!program.ast.statements().is_empty());
         let (engine, scope, ast) = (&self.engine, &mut Scope::new(), &program.ast);
         let result = if handler.takes_event {
-            engine.call_fn_with_options::<Dynamic>(options, scope, ast, handler.name, (Request::new(event),))
+            let argument =
+                argument(event, handler).map_err(|error| Failure { error, at: handler.position })?;
+            engine.call_fn_with_options::<Dynamic>(options, scope, ast, handler.name, (argument,))
         } else {
             engine.call_fn_with_options::<Dynamic>(options, scope, ast, handler.name, ())
         };
@@ -159,7 +163,7 @@ impl Kind {
     const fn of(event: &Event) -> Self {
         match event {
             Event::Http(_) => Self::Http,
-            Event::Invoke(_) => Self::Value,
+            Event::Invoke(_) | Event::Trigger { .. } => Self::Value,
         }
     }
 }
@@ -173,26 +177,43 @@ fn finish(kind: Kind, result: Outcome<Dynamic>, span: &Span) -> Result<Answer, F
     answer.map_err(|error| Failure { error, at: span.answer })
 }
 
-fn parse_event(text: &str) -> Outcome<Dynamic> {
-    json::parse(text).map_err(|problem| crate::raise::invalid(format!("the event is not JSON: {problem}")))
+/// What a handler gets.
+fn argument(event: Event, handler: &Handler) -> Outcome<Dynamic> {
+    match event {
+        Event::Http(_) | Event::Invoke(_) => Ok(Dynamic::from(Request::new(event))),
+        Event::Trigger { .. } if handler.reads_event => event_value(&event),
+        Event::Trigger { .. } => Ok(Dynamic::UNIT),
+    }
 }
 
-fn no_handler(program: &Program) -> Fault {
-    let what = "an HTTP request or a direct call";
+/// What came as JSON text.
+fn event_value(event: &Event) -> Outcome<Dynamic> {
+    let parsed = match event {
+        Event::Http(_) => Ok(Dynamic::UNIT),
+        Event::Invoke(text) => json::parse(text),
+        Event::Trigger { event, .. } => json::parse_tagged(event),
+    };
+    parsed.map_err(|problem| crate::raise::invalid(format!("the event is not JSON: {problem}")))
+}
+
+fn no_handler(program: &Program, event: &Event) -> Fault {
+    let handler = event.handler();
+    let known = HANDLERS.iter().find(|known| known.name == handler);
+    let (parameter, what) = known.map_or(("event", "it"), |known| (known.parameter, known.handles));
     let message = match &program.entry {
         Entry::Handlers(handlers) => {
             let names: Vec<_> = handlers.iter().map(|handler| handler.name).collect();
             format!(
-                "`{}` has no on_request, which would handle {what}; it has {}",
+                "`{}` has no {handler}, which would handle {what}; it has {}",
                 program.name,
                 names.join(", ")
             )
         }
-        Entry::Body | Entry::Nothing => {
+        Entry::Body { .. } | Entry::Nothing => {
             let names: Vec<_> = program.ast.iter_functions().map(|function| function.name).collect();
             let has =
                 if names.is_empty() { "is empty".into() } else { format!("only has {}", names.join(", ")) };
-            format!("`{}` {has}: a handler for {what} is `fn on_request(req)`", program.name)
+            format!("`{}` {has}: a handler for {what} is `fn {handler}({parameter})`", program.name)
         }
     };
     Fault { code: "no_handler".into(), message, position: None }

@@ -5,12 +5,13 @@
 
 use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rhai::{Array, Dynamic, Identifier, ImmutableString, Map};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 mod write;
 
-pub(crate) use write::{Blobs, stringify, stringify_pretty, write_with};
+pub(crate) use write::{Blobs, stringify, stringify_pretty, write_body, write_with};
 
 /// Reads JSON text. Nesting is limited by `serde_json`.
 pub(crate) fn parse(text: &str) -> Result<Dynamic, String> {
@@ -20,6 +21,30 @@ pub(crate) fn parse(text: &str) -> Result<Dynamic, String> {
 /// Reads JSON text in UTF-8.
 pub(crate) fn parse_slice(text: &[u8]) -> Result<Dynamic, String> {
     parse_with(serde_json::Deserializer::from_slice(text))
+}
+
+/// Reads JSON text in which blobs are written as [`Blobs::Tagged`] has it.
+pub(crate) fn parse_tagged(text: &str) -> Result<Dynamic, String> {
+    let mut value = parse(text)?;
+    if text.contains("\"$blob\"") {
+        restore_blobs(&mut value);
+    }
+    Ok(value)
+}
+
+/// Makes blobs of what `Blobs::Tagged` wrote. Depth is bounded, since it was parsed from JSON.
+fn restore_blobs(value: &mut Dynamic) {
+    let blob = value.as_map_ref().ok().and_then(|map| match map.get("$blob") {
+        Some(text) if map.len() == 1 => STANDARD.decode(text.as_immutable_string_ref().ok()?.as_bytes()).ok(),
+        _ => None,
+    });
+    if let Some(blob) = blob {
+        *value = Dynamic::from_blob(blob);
+    } else if let Ok(mut map) = value.as_map_mut() {
+        map.values_mut().for_each(restore_blobs);
+    } else if let Ok(mut array) = value.as_array_mut() {
+        array.iter_mut().for_each(restore_blobs);
+    }
 }
 
 fn parse_with<'de, R: serde_json::de::Read<'de>>(

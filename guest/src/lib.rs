@@ -27,7 +27,10 @@ mod uses;
 #[cfg(target_family = "wasm")]
 mod wasm;
 
-pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition};
-pub use host::{FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, OutgoingRequest};
+pub use event::{Answer, Event, Fault, HttpRequest, HttpResponse, SourcePosition, TriggerKind};
+pub use host::{
+    FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, MessageOptions, OutgoingMail,
+    OutgoingRequest,
+};
 pub use interpreter::{Built, Interpreter};
 pub use uses::{UseKind, Used, Uses};

@@ -14,6 +14,9 @@ pub(crate) const EXPRESSION_DEPTH: usize = 128;
 /// How deep arrays and maps may nest in JSON, both ways. The limit of `serde_json`.
 pub(crate) const JSON_DEPTH: usize = 127;
 
+/// How deep the body of an event may nest, so that what is put around it can be read as well.
+pub(crate) const EVENT_DEPTH: usize = 100;
+
 /// How many libraries may go into one script, and how deep they may import each other.
 pub(crate) const MAX_LIBRARIES: usize = 64;
 pub(crate) const LIBRARY_DEPTH: usize = 16;

@@ -49,11 +49,11 @@ pub(crate) const PROPERTIES: [Property; 16] = [
 ];
 
 impl Request {
-    /// The request of an event; a direct call looks like a POST of its JSON.
+    /// The request of an event; a direct call and the event of a trigger look like a POST of their JSON.
     pub(crate) fn new(event: Event) -> Self {
         let http = match event {
             Event::Http(http) => http,
-            Event::Invoke(json) => HttpRequest {
+            Event::Invoke(json) | Event::Trigger { event: json, .. } => HttpRequest {
                 method: "POST".into(),
                 path: "/".into(),
                 headers: "content-type: application/json\n".into(),

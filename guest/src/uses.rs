@@ -27,6 +27,12 @@ pub enum UseKind {
     Hosts,
     /// Files of the app.
     Files,
+    /// Queues that it sends to.
+    Queues,
+    /// Topics that it publishes on.
+    Topics,
+    /// E-mail; it has no names.
+    Email,
 }
 
 /// What is used of one kind.
@@ -56,7 +62,10 @@ pub(crate) fn collect(ast: &AST, uses: &mut Uses) {
         else {
             return true;
         };
-        if is_http(call) {
+        if is_of(call, "email") {
+            uses.entry(UseKind::Email).or_default().any = true;
+        }
+        if is_of(call, "http") {
             let hosts = uses.entry(UseKind::Hosts).or_default();
             match call.args.first().map(|argument| host::of(argument, &certain)) {
                 Some(Some(host)) => {
@@ -92,12 +101,15 @@ fn kind_of(call: &FnCallExpr) -> Option<UseKind> {
         ("env", "get") => Some(UseKind::Env),
         ("app", "invoke") => Some(UseKind::Scripts),
         ("files", _) => Some(UseKind::Files),
+        ("queue", _) => Some(UseKind::Queues),
+        ("topic", _) => Some(UseKind::Topics),
         _ => None,
     }
 }
 
-fn is_http(call: &FnCallExpr) -> bool {
-    matches!(call.namespace.path.as_slice(), [module] if module.as_str() == "http")
+/// Whether a call is of a function of this module.
+fn is_of(call: &FnCallExpr, name: &str) -> bool {
+    matches!(call.namespace.path.as_slice(), [module] if module.as_str() == name)
 }
 
 fn name_of(argument: &Expr, constants: &BTreeMap<String, String>) -> Option<String> {
@@ -281,6 +293,21 @@ mod tests {
         for source in ["files::list()", "files::list(#{ prefix: \"a\" })", "files::read(req.path)"] {
             assert!(uses(source)[&UseKind::Files].any, "{source}");
         }
+    }
+
+    #[test]
+    fn what_is_sent_is_noted() {
+        let all = uses(
+            "const Q = \"jobs\"; queue::send(Q, 1); queue::send(\"mails\", 1, #{}); topic::publish(req.path, 1);",
+        );
+        assert_eq!(
+            all[&UseKind::Queues],
+            Used { names: ["jobs", "mails"].map(String::from).into(), any: false }
+        );
+        assert_eq!(all[&UseKind::Topics], Used { names: BTreeSet::new(), any: true });
+        assert!(!all.contains_key(&UseKind::Email));
+        let mail = uses("fn on_request(req) { email::send(#{ to: \"a@example.org\" }) }");
+        assert_eq!(mail[&UseKind::Email], Used { names: BTreeSet::new(), any: true });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, rc::Rc, thread};
 
-use picloud_guest::{Answer, Event, Fault, HttpRequest, Interpreter};
+use picloud_guest::{Answer, Event, Fault, HttpRequest, Interpreter, TriggerKind};
 use support::{
     case::{self, Actual, ActualResult, Case, CaseEvent},
     host::MemoryHost,
@@ -70,6 +70,14 @@ const OF_OTHER_LANGUAGES: &[(&str, &str)] = &[
     ("1.toString()", "write `x.to_string()`"),
     ("\"a\".toUpperCase()", "write `text.to_upper()`"),
     ("\"a\".toLowerCase()", "write `text.to_lower()`"),
+    ("setTimeout(1, 5)", "`queue::send(queue, body, #{ delay: 5 })`"),
+    ("sendMail(1)", "write `email::send("),
+    ("queue.send(\"jobs\", 1)", "as in `queue::send`"),
+    ("queue::push(\"jobs\", 1)", "`queue` has send"),
+    ("topics::publish(\"a\", 1)", "is `topic` meant?"),
+    ("pubsub::publish(\"a\", 1)", "write `topic::publish(topic, body)`"),
+    ("mail::send(#{})", "is `email` meant?"),
+    ("cron::every(5)", "calls `fn on_cron(event)`"),
     ("JSON.parse(\"1\")", "use `json::parse`"),
     ("JSON.stringify(1)", "`json::stringify`"),
 ];
@@ -136,7 +144,12 @@ fn run(case: &Case, libraries: &BTreeMap<String, String>) -> Actual {
             position: fault.position.map(|at| format!("{}@{}:{}", at.script, at.line, at.column)),
         },
     };
-    Actual { result, kv: host.kv.borrow().clone(), logs: host.logs.borrow().clone() }
+    Actual {
+        result,
+        kv: host.kv.borrow().clone(),
+        logs: host.logs.borrow().clone(),
+        sent: host.sent.borrow().clone(),
+    }
 }
 
 fn answer(case: &Case, host: &Rc<MemoryHost>) -> Result<Answer, Fault> {
@@ -147,6 +160,18 @@ fn answer(case: &Case, host: &Rc<MemoryHost>) -> Result<Answer, Fault> {
         .map_err(|fault| Fault { code: "compile_error".into(), ..fault })?;
     interpreter.handle(match &case.event {
         CaseEvent::Invoke(text) => Event::Invoke(text.clone()),
+        CaseEvent::Trigger(kind, event) => {
+            let kind = match kind.as_str() {
+                "kv" => TriggerKind::Kv,
+                "cron" => TriggerKind::Cron,
+                "queue" => TriggerKind::Queue,
+                "topic" => TriggerKind::Topic,
+                "email" => TriggerKind::Email,
+                "dead_letter" => TriggerKind::DeadLetter,
+                other => panic!("{}: {other} is no kind of trigger", case.name),
+            };
+            Event::Trigger { kind, event: event.clone() }
+        }
         CaseEvent::Http(request) => Event::Http(HttpRequest {
             id: "00000000-0000-4000-8000-000000000001".into(),
             method: request.method.clone(),

@@ -4,14 +4,13 @@ use std::rc::Rc;
 
 use rhai::{Array, Dynamic, Map};
 
-use super::{Context, Part, from_host, wrong_type};
+use super::{Context, Part, from_host, unknown_option, wrong_type};
 use crate::{
     OutgoingRequest,
     answer::{JSON, TEXT},
     fault::plain_type,
     fetched::Fetched,
     json,
-    names::closest,
     raise::{Outcome, invalid},
     request::build_query,
 };
@@ -101,7 +100,7 @@ fn outgoing(function: &str, method: &str, url: &str, options: Map) -> Outcome<Ou
                 }
                 (content_type, request.body) = body(function, name, value)?;
             }
-            other => return Err(unknown_option(function, other)),
+            other => return Err(unknown_option(function, other, &OPTIONS)),
         }
     }
     let is_typed = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE));
@@ -109,13 +108,6 @@ fn outgoing(function: &str, method: &str, url: &str, options: Map) -> Outcome<Ou
         request.headers.push((CONTENT_TYPE.to_owned(), content_type.to_owned()));
     }
     Ok(request)
-}
-
-fn unknown_option(function: &str, name: &str) -> crate::raise::Raised {
-    invalid(match closest(name, OPTIONS) {
-        Some(meant) => format!("{function} has no option `{name}`; is `{meant}` meant?"),
-        None => format!("{function} has no option `{name}`; it has {}", OPTIONS.join(", ")),
-    })
 }
 
 /// The bytes of a body and the content type that goes with it, if one does.

@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rhai::{Array, Dynamic, Map};
 
 use super::{Context, Part, from_host, wrong_type};
@@ -193,25 +192,5 @@ fn stringify(function: &str, value: &Dynamic) -> Outcome<String> {
 }
 
 fn parse(text: &str) -> Outcome<Dynamic> {
-    let mut value =
-        json::parse(text).map_err(|problem| invalid(format!("kv: a stored value is no JSON: {problem}")))?;
-    if text.contains("\"$blob\"") {
-        restore_blobs(&mut value);
-    }
-    Ok(value)
-}
-
-/// Makes blobs of what `Blobs::Tagged` wrote. Depth is bounded, since it was parsed from JSON.
-fn restore_blobs(value: &mut Dynamic) {
-    let blob = value.as_map_ref().ok().and_then(|map| match map.get("$blob") {
-        Some(text) if map.len() == 1 => STANDARD.decode(text.as_immutable_string_ref().ok()?.as_bytes()).ok(),
-        _ => None,
-    });
-    if let Some(blob) = blob {
-        *value = Dynamic::from_blob(blob);
-    } else if let Ok(mut map) = value.as_map_mut() {
-        map.values_mut().for_each(restore_blobs);
-    } else if let Ok(mut array) = value.as_array_mut() {
-        array.iter_mut().for_each(restore_blobs);
-    }
+    json::parse_tagged(text).map_err(|problem| invalid(format!("kv: a stored value is no JSON: {problem}")))
 }

@@ -56,9 +56,32 @@ pub(super) fn instead_of_function(name: &str) -> Option<&'static str> {
         "every" => "write `list.all(|x| x > 1)`",
         "println" | "printf" | "puts" | "echo" => "write `print(text)`",
         "require" => "write `import \"name\" as alias`",
-        "setTimeout" | "setInterval" => "nothing may wait idly",
+        "setTimeout" => {
+            "nothing may wait idly; `queue::send(queue, body, #{ delay: 5 })` has something done later"
+        }
+        "setInterval" => "nothing may wait idly; what is done again and again is a trigger with a schedule",
+        "sendMail" | "sendEmail" | "send_mail" | "send_email" => {
+            "write `email::send(#{ to: address, subject: subject, text: text })`"
+        }
+        "publish" | "emit" => "write `topic::publish(topic, body)`",
+        "enqueue" => "write `queue::send(queue, body)`",
         "typeof" => "write `type_of(x)`",
         "not" => "write `!x`",
+        _ => return None,
+    })
+}
+
+/// What takes the place of a module.
+pub(super) fn instead_of_module(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "pubsub" | "events" | "event" | "bus" => "write `topic::publish(topic, body)`",
+        "jobs" | "tasks" | "sqs" | "bull" => "write `queue::send(queue, body)`",
+        "smtp" | "mailer" | "nodemailer" => {
+            "write `email::send(#{ to: address, subject: subject, text: text })`"
+        }
+        "cron" | "schedule" | "scheduler" => {
+            "a schedule is a trigger of the app, and calls `fn on_cron(event)`"
+        }
         _ => return None,
     })
 }

@@ -2,7 +2,7 @@
 
 use rhai::EvalAltResult as Error;
 
-use super::languages::{instead_of, instead_of_function};
+use super::languages::{instead_of, instead_of_function, instead_of_module};
 use crate::{api::Api, names::closest};
 
 /// What an error means, and where possible what was probably meant.
@@ -38,7 +38,9 @@ pub(super) fn describe(error: &Error, api: &Api) -> String {
 
 fn variable_not_found(name: &str, api: &Api) -> String {
     if name == "event" {
-        return "there is no `event` for an HTTP request; use `req`".into();
+        return "there is no `event` here: a request is `req`, and a handler has its event under the name of its \
+                parameter"
+            .into();
     }
     if let Some(first) = api.module(name).and_then(|signatures| signatures.first()) {
         let function = name_of(first);
@@ -130,6 +132,9 @@ fn no_property(property: &str, of: Option<&str>) -> String {
 fn module_not_found(name: &str, api: &Api) -> String {
     if let Some(meant) = closest(name, api.module_names()) {
         return format!("there is no module `{name}`; is `{meant}` meant?");
+    }
+    if let Some(instead) = instead_of_module(name) {
+        return format!("there is no module `{name}`: {instead}");
     }
     let known: Vec<_> = api.module_names().collect();
     format!("there is no module `{name}`; there are {} and what the script imports", known.join(", "))

@@ -5,7 +5,11 @@ use std::fmt::{self, Write};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rhai::Dynamic;
 
-use crate::{fetched::Fetched, limits::JSON_DEPTH, request::Request};
+use crate::{
+    fetched::Fetched,
+    limits::{EVENT_DEPTH, JSON_DEPTH},
+    request::Request,
+};
 
 /// How a blob is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,16 +47,17 @@ pub(crate) fn stringify(value: &Dynamic) -> Result<String, WriteError> {
 
 /// The same with line breaks and two spaces of indentation.
 pub(crate) fn stringify_pretty(value: &Dynamic) -> Result<String, WriteError> {
-    let mut writer = Writer { out: String::new(), blobs: Blobs::Text, pretty: true };
-    writer.value(value, 0)?;
-    Ok(writer.out)
+    Writer { blobs: Blobs::Text, pretty: true, ..Writer::default() }.text_of(value)
 }
 
 /// The JSON text of a value.
 pub(crate) fn write_with(value: &Dynamic, blobs: Blobs) -> Result<String, WriteError> {
-    let mut writer = Writer { out: String::new(), blobs, pretty: false };
-    writer.value(value, 0)?;
-    Ok(writer.out)
+    Writer { blobs, ..Writer::default() }.text_of(value)
+}
+
+/// The JSON text of a value that goes into an event.
+pub(crate) fn write_body(value: &Dynamic) -> Result<String, WriteError> {
+    Writer { blobs: Blobs::Tagged, deepest: EVENT_DEPTH, ..Writer::default() }.text_of(value)
 }
 
 /// Appends text as a JSON string.
@@ -89,9 +94,22 @@ struct Writer {
     blobs: Blobs,
     /// Whether lines are broken and indented.
     pretty: bool,
+    /// How deep arrays and maps may nest.
+    deepest: usize,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { out: String::new(), blobs: Blobs::Text, pretty: false, deepest: JSON_DEPTH }
+    }
 }
 
 impl Writer {
+    fn text_of(mut self, value: &Dynamic) -> Result<String, WriteError> {
+        self.value(value, 0)?;
+        Ok(self.out)
+    }
+
     fn value(&mut self, value: &Dynamic, depth: usize) -> Result<(), WriteError> {
         if value.is_unit() {
             self.out.push_str("null");
@@ -104,9 +122,9 @@ impl Writer {
         } else if let Ok(number) = value.as_float() {
             self.float(number)?;
         } else if let Ok(map) = value.as_map_ref() {
-            self.map(&map, deeper(depth)?)?;
+            self.map(&map, self.deeper(depth)?)?;
         } else if let Ok(array) = value.as_array_ref() {
-            self.array(&array, deeper(depth)?)?;
+            self.array(&array, self.deeper(depth)?)?;
         } else if let Ok(blob) = value.as_blob_ref() {
             self.blob(&blob);
         } else if let Ok(character) = value.as_char() {
@@ -120,6 +138,13 @@ impl Writer {
             return Err(problem(format!("{what} cannot be JSON")));
         }
         Ok(())
+    }
+
+    fn deeper(&self, depth: usize) -> Result<usize, WriteError> {
+        if depth >= self.deepest {
+            return Err(problem(format!("arrays and maps nest more than {} deep", self.deepest)));
+        }
+        Ok(depth + 1)
     }
 
     fn display(&mut self, value: impl fmt::Display) {
@@ -206,11 +231,4 @@ impl WriteError {
 
 fn problem(problem: String) -> WriteError {
     WriteError { path: Vec::new(), problem }
-}
-
-fn deeper(depth: usize) -> Result<usize, WriteError> {
-    if depth >= JSON_DEPTH {
-        return Err(problem(format!("arrays and maps nest more than {JSON_DEPTH} deep")));
-    }
-    Ok(depth + 1)
 }

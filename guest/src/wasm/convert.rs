@@ -4,11 +4,12 @@ use super::bindings::{
     exports::picloud::runtime::{builder, handler},
     picloud::runtime::types,
 };
-use crate::{Answer, Built, Event, Fault, HostError, HttpRequest, UseKind, Used};
+use crate::{Answer, Built, Event, Fault, HostError, HttpRequest, TriggerKind, UseKind, Used};
 
 pub(super) fn event(event: handler::Event) -> Event {
     match event {
         handler::Event::Invoke(text) => Event::Invoke(text),
+        handler::Event::Trigger(trigger) => Event::Trigger { kind: kind(trigger.kind), event: trigger.event },
         handler::Event::Http(http) => Event::Http(HttpRequest {
             id: http.id,
             method: http.method,
@@ -19,6 +20,17 @@ pub(super) fn event(event: handler::Event) -> Event {
             body: http.body,
             ip: http.ip,
         }),
+    }
+}
+
+const fn kind(kind: handler::TriggerKind) -> TriggerKind {
+    match kind {
+        handler::TriggerKind::Kv => TriggerKind::Kv,
+        handler::TriggerKind::Cron => TriggerKind::Cron,
+        handler::TriggerKind::Queue => TriggerKind::Queue,
+        handler::TriggerKind::Topic => TriggerKind::Topic,
+        handler::TriggerKind::Email => TriggerKind::Email,
+        handler::TriggerKind::DeadLetter => TriggerKind::DeadLetter,
     }
 }
 
@@ -50,6 +62,9 @@ fn used((kind, used): (UseKind, Used)) -> builder::Used {
         UseKind::Scripts => builder::UseKind::Scripts,
         UseKind::Hosts => builder::UseKind::Hosts,
         UseKind::Files => builder::UseKind::Files,
+        UseKind::Queues => builder::UseKind::Queues,
+        UseKind::Topics => builder::UseKind::Topics,
+        UseKind::Email => builder::UseKind::Email,
     };
     builder::Used { kind, names: used.names.into_iter().collect(), any: used.any }
 }

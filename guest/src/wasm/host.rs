@@ -2,12 +2,15 @@
 
 use super::{
     bindings::{
-        picloud::runtime::{apps, files, http, images, kv, logging, secrets, variables},
+        picloud::runtime::{apps, events, files, http, images, kv, logging, secrets, variables},
         wasi::{clocks::wall_clock, random::random},
     },
     convert::host_error,
 };
-use crate::{FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, OutgoingRequest};
+use crate::{
+    FileInfo, Host, HostError, IncomingAnswer, KvEntry, LogLevel, MessageOptions, OutgoingMail,
+    OutgoingRequest,
+};
 
 /// The imports; no state of its own.
 pub(super) struct Imports;
@@ -103,6 +106,27 @@ impl Host for Imports {
             body: answer.body,
             url: answer.url,
         })
+    }
+
+    fn send(&self, queue: &str, body: &str, options: &MessageOptions) -> Result<String, HostError> {
+        let options = events::MessageOptions {
+            delay_ms: options.delay_ms,
+            priority: options.priority,
+            dedupe_key: options.dedupe_key.clone(),
+            group: options.group.clone(),
+        };
+        events::send(queue, body, &options).map_err(host_error)
+    }
+
+    fn publish(&self, topic: &str, body: &str) -> Result<String, HostError> {
+        events::publish(topic, body).map_err(host_error)
+    }
+
+    fn mail(&self, mail: OutgoingMail) -> Result<String, HostError> {
+        let OutgoingMail { from_name, to, cc, bcc, reply_to, subject, text, html, in_reply_to } = mail;
+        let mail =
+            events::OutgoingMail { from_name, to, cc, bcc, reply_to, subject, text, html, in_reply_to };
+        events::mail(&mail).map_err(host_error)
     }
 
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {

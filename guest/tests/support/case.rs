@@ -9,6 +9,7 @@
 //! // param: id = 7                  a parameter of the route; repeatable
 //! // body: text                     or `body-escaped: text` with the escapes \r \n \t \\ \xNN
 //! // invoke: JSON                   a direct call instead of a request
+//! // event: KIND JSON               an event of a trigger: kv, cron, queue, topic, email or dead_letter
 //! // kv: collection/key = JSON      data before; repeatable
 //!
 //! // answer: 200 text/plain; charset=utf-8      status, and content type if there is one
@@ -17,6 +18,8 @@
 //! // value: JSON                    the answer to a direct call
 //! // error: CODE [SCRIPT@]LINE:COLUMN text      text is a part of the message; `-` for any position
 //! // kv-after: collection/key = JSON            or `collection/key absent`; repeatable
+//! // sends: queue NAME JSON name=value, topic NAME JSON, email name=value, or `nothing`: all that is sent, in order;
+//! //        not checked if there is none; repeatable
 //! // log: LEVEL text                all lines that are logged, in order; none are checked if there is none
 //! // sandbox-only                   only the sandbox can end it
 //! // generate: 9 x ( .. 1 .. 9 x )  more source, added as a last line: `{i}` counts the repetitions from 0
@@ -54,6 +57,8 @@ pub enum CaseEvent {
     Http(CaseRequest),
     /// A direct call with JSON.
     Invoke(String),
+    /// An event of a trigger: its kind, and JSON.
+    Trigger(String, String),
 }
 
 /// A request.
@@ -76,6 +81,8 @@ pub struct Actual {
     pub kv: Data,
     /// Level and text.
     pub logs: Vec<(String, String)>,
+    /// What was sent, as [`sent`] writes it.
+    pub sent: Vec<String>,
 }
 
 /// How it ended.
@@ -104,6 +111,7 @@ struct Expected {
     error: Option<ExpectedError>,
     kv: Vec<((String, String), Option<String>)>,
     logs: Option<Vec<(String, String)>>,
+    sent: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -201,6 +209,10 @@ impl Case {
             ("body", CaseEvent::Http(request)) => request.body = rest.into(),
             ("body-escaped", CaseEvent::Http(request)) => request.body = unescape(rest)?,
             ("invoke", event) => *event = CaseEvent::Invoke(rest.into()),
+            ("event", event) => {
+                let (kind, json) = split(rest, " ")?;
+                *event = CaseEvent::Trigger(kind, json);
+            }
             ("kv", _) => {
                 let (id, value) = split(rest, " = ")?;
                 self.kv.insert(split(&id, "/")?, value);
@@ -224,6 +236,9 @@ impl Case {
         }
         for (id, value) in &expected.kv {
             same(&format!("kv {}/{}", id.0, id.1), value.as_ref(), actual.kv.get(id))?;
+        }
+        if let Some(sent) = &expected.sent {
+            same("sent", Some(sent), Some(&actual.sent))?;
         }
         match &expected.logs {
             Some(logs) => same("logs", Some(logs), Some(&actual.logs)),
@@ -259,6 +274,8 @@ impl Expected {
                     self.kv.push((split(&id, "/")?, Some(value)));
                 }
             }
+            "sends" if rest == "nothing" => self.sent = Some(Vec::new()),
+            "sends" => self.sent.get_or_insert_default().push(rest.into()),
             "log" => self.logs.get_or_insert_default().push(split(rest, " ")?),
             _ => return Err(format!("{name:?} is no directive")),
         }
@@ -362,6 +379,12 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
         });
     }
     Ok(out)
+}
+
+/// What was sent, as a case has it: what it is, then `name=value` of the fields that are not empty.
+pub fn sent(what: &str, fields: &[(&str, &str)]) -> String {
+    let fields = fields.iter().filter(|(_, value)| !value.is_empty());
+    fields.fold(what.to_owned(), |line, (name, value)| format!("{line} {name}={value}"))
 }
 
 /// The status, headers and body that a service of the cases answers.

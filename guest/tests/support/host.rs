@@ -7,7 +7,8 @@ use std::{
 };
 
 use picloud_guest::{
-    Answer, Event, FileInfo, Host, HostError, IncomingAnswer, Interpreter, KvEntry, LogLevel, OutgoingRequest,
+    Answer, Event, FileInfo, Host, HostError, IncomingAnswer, Interpreter, KvEntry, LogLevel, MessageOptions,
+    OutgoingMail, OutgoingRequest,
 };
 
 use super::case::{self, Data};
@@ -22,6 +23,8 @@ pub(crate) struct MemoryHost {
     /// Content and type of each file.
     files: RefCell<BTreeMap<String, (Vec<u8>, String)>>,
     pub(crate) logs: RefCell<Vec<(String, String)>>,
+    /// What was sent, as [`case::sent`] writes it.
+    pub(crate) sent: RefCell<Vec<String>>,
     pub(crate) scripts: BTreeMap<String, String>,
     depth: Cell<usize>,
     random: Cell<u64>,
@@ -36,6 +39,17 @@ impl MemoryHost {
         host
     }
 
+    /// Notes what is sent, and gives its id.
+    fn sent_as(&self, what: &str, fields: &[(&str, String)], bytes: usize) -> Result<String, HostError> {
+        if bytes > 256 << 10 {
+            return Err(error("too_large", "it is larger than event_bytes"));
+        }
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut sent = self.sent.borrow_mut();
+        sent.push(case::sent(what, &fields));
+        Ok(format!("00000000-0000-7000-8000-{:012}", sent.len()))
+    }
+
     fn run(self: &Rc<Self>, script: &str, event: &str) -> Result<String, HostError> {
         let source =
             self.scripts.get(script).ok_or_else(|| error("script_not_found", "there is no such script"))?;
@@ -47,6 +61,15 @@ impl MemoryHost {
             Err(fault) => Err(error(&fault.code, &fault.message)),
         }
     }
+}
+
+/// Names of queues and topics, in short.
+fn check_name(what: &str, name: &str) -> Result<(), HostError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:/-".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(allowed) {
+        return Err(error("invalid", &format!("{what} contains what is not allowed; allowed are a-z")));
+    }
+    Ok(())
 }
 
 fn error(code: &str, message: &str) -> HostError {
@@ -212,17 +235,81 @@ impl Host for MemoryHost {
         Ok(IncomingAnswer { status, headers, body, url })
     }
 
+    fn send(&self, queue: &str, body: &str, options: &MessageOptions) -> Result<String, HostError> {
+        check_name("queue name", queue)?;
+        if options.delay_ms > 31_536_000_000 {
+            return Err(error("invalid", "the delay is too long; allowed are 0 to 31536000000"));
+        }
+        if !(-100..=100).contains(&options.priority) {
+            return Err(error("invalid", "the priority is wrong; allowed are -100 to 100"));
+        }
+        let keys = [("dedupe_key", &options.dedupe_key), ("group", &options.group)];
+        for (name, key) in keys.iter().filter_map(|(name, key)| Some((name, key.as_ref()?))) {
+            if !(1..=128).contains(&key.len()) || key.contains('\0') {
+                return Err(error("invalid", &format!("{name} is of a wrong length")));
+            }
+        }
+        let number = |number: i128| if number == 0 { String::new() } else { number.to_string() };
+        let fields = [
+            ("delay_ms", number(options.delay_ms.into())),
+            ("priority", number(options.priority.into())),
+            ("dedupe_key", options.dedupe_key.clone().unwrap_or_default()),
+            ("group", options.group.clone().unwrap_or_default()),
+        ];
+        self.sent_as(&format!("queue {queue} {body}"), &fields, body.len())
+    }
+
+    fn publish(&self, topic: &str, body: &str) -> Result<String, HostError> {
+        check_name("topic", topic)?;
+        self.sent_as(&format!("topic {topic} {body}"), &[], body.len())
+    }
+
+    fn mail(&self, mail: OutgoingMail) -> Result<String, HostError> {
+        let receivers = [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten();
+        if receivers.clone().next().is_none() {
+            return Err(error("invalid", "email: there is no receiver; `to` needs one"));
+        }
+        if mail.text.is_none() && mail.html.is_none() {
+            return Err(error("invalid", "email: there is neither a `text` nor an `html`"));
+        }
+        for line in receivers.chain([&mail.subject]) {
+            if let Some(character) = line.chars().find(|c| c.is_control()) {
+                return Err(error("invalid", &format!("it contains {character:?}; allowed is one line")));
+            }
+        }
+        if let Some(bad) =
+            [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().find(|text| !text.contains('@'))
+        {
+            return Err(error("invalid", &format!("{bad:?}; allowed are `address` and `Name <address>`")));
+        }
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let fields = [
+            ("to", mail.to.join(",")),
+            ("cc", mail.cc.join(",")),
+            ("bcc", mail.bcc.join(",")),
+            ("reply_to", text(&mail.reply_to)),
+            ("from_name", text(&mail.from_name)),
+            ("subject", mail.subject.clone()),
+            ("text", text(&mail.text)),
+            ("html", text(&mail.html)),
+            ("in_reply_to", text(&mail.in_reply_to)),
+        ];
+        let bytes = fields.iter().map(|(_, value)| value.len()).sum();
+        self.sent_as("email", &fields, bytes)
+    }
+
     fn invoke(&self, script: &str, event: &str) -> Result<String, HostError> {
         if self.depth.get() >= MAX_DEPTH {
             return Err(error("invoke_depth_exceeded", "calls are nested more than four deep"));
         }
         let this = self.this.borrow().upgrade().ok_or_else(|| error("internal", "the host is gone"))?;
         self.depth.set(self.depth.get() + 1);
-        let before = this.kv.borrow().clone();
+        let (before, sent) = (this.kv.borrow().clone(), this.sent.borrow().len());
         let result = this.run(script, event);
         if result.is_err() {
-            // A call that failed leaves no write.
+            // A call that failed leaves no write, and sends nothing.
             *this.kv.borrow_mut() = before;
+            this.sent.borrow_mut().truncate(sent);
         }
         self.depth.set(self.depth.get() - 1);
         result

@@ -80,8 +80,8 @@ pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
 pub use trigger::{
-    Emission, Emitted, Jitter, Lineage, MessageOptions, OutboxKind, OutgoingMail, RetryPolicy, TriggerConfig,
-    TriggerConfigError, TriggerKind, UnknownTriggerKind,
+    Emission, Emitted, Jitter, Lineage, MailError, MessageOptions, OutboxKind, OutgoingMail, RetryPolicy,
+    TriggerConfig, TriggerConfigError, TriggerKind, UnknownTriggerKind,
 };
 pub use usage::{Hour, Latencies};
 pub use uses::{Grants, UseKind, Used, Uses};

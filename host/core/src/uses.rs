@@ -26,6 +26,12 @@ pub enum UseKind {
     Hosts,
     /// Files of the app.
     Files,
+    /// Queues that it sends to.
+    Queues,
+    /// Topics that it publishes on.
+    Topics,
+    /// E-mail. It has no names and is noted as any.
+    Email,
 }
 
 impl UseKind {
@@ -38,6 +44,9 @@ impl UseKind {
             Self::Scripts => "scripts",
             Self::Hosts => "hosts",
             Self::Files => "files",
+            Self::Queues => "queues",
+            Self::Topics => "topics",
+            Self::Email => "email",
         }
     }
 }
@@ -226,7 +235,7 @@ mod tests {
             read(r#"{"kv":{"names":[""],"any":false}}"#).is_err_and(|error| error.contains("1 to 128 bytes"))
         );
         assert!(read(r#"{"kv":{"names":["a\u0000"],"any":false}}"#).is_err());
-        assert!(read(r#"{"queues":{"names":[],"any":true}}"#).is_err());
+        assert!(read(r#"{"timers":{"names":[],"any":true}}"#).is_err());
         assert!(read(r#"{"kv":{"names":[],"all":true}}"#).is_err());
         let many: Vec<String> = (0..201).map(|number| number.to_string()).collect();
         let many = serde_json::json!({ "kv": { "names": many, "any": false } }).to_string();

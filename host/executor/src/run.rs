@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use picloud_core::{
     Answer, BuildError, Completion, Effects, ErrorCode, Event, Fault, HostCalls, HttpResponse, ImageKey,
-    Invocation, Usage,
+    Invocation, TriggerKind, Usage,
 };
 use wasmtime::Store;
 
@@ -136,7 +136,21 @@ fn to_guest(event: Event) -> handler::Event {
             body: request.body.into(),
             ip: request.ip.to_string(),
         }),
-        Event::Invoke(event) | Event::Trigger { event, .. } => handler::Event::Invoke(event),
+        Event::Invoke(event) => handler::Event::Invoke(event),
+        Event::Trigger { kind, event } => {
+            handler::Event::Trigger(handler::TriggerEvent { kind: trigger_kind(kind), event })
+        }
+    }
+}
+
+const fn trigger_kind(kind: TriggerKind) -> handler::TriggerKind {
+    match kind {
+        TriggerKind::Kv => handler::TriggerKind::Kv,
+        TriggerKind::Cron => handler::TriggerKind::Cron,
+        TriggerKind::Queue => handler::TriggerKind::Queue,
+        TriggerKind::Topic => handler::TriggerKind::Topic,
+        TriggerKind::Email => handler::TriggerKind::Email,
+        TriggerKind::DeadLetter => handler::TriggerKind::DeadLetter,
     }
 }
 

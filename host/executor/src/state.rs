@@ -68,6 +68,8 @@ pub(crate) struct Progress {
     pub(crate) host_calls: u64,
     pub(crate) host_call_bytes: u64,
     pub(crate) egress_calls: u64,
+    /// Events that it made, those of failed nested calls included.
+    pub(crate) events: u64,
     /// Whether something was done outside that cannot be undone.
     pub(crate) called_outside: bool,
     pub(crate) peak_memory: u64,

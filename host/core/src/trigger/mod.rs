@@ -2,6 +2,7 @@
 
 mod config;
 mod emission;
+mod mail;
 mod retry;
 
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use crate::{EventId, EventKind};
 
 pub use config::{TriggerConfig, TriggerConfigError};
 pub use emission::{Emission, Emitted, MessageOptions, OutgoingMail};
+pub use mail::MailError;
 pub use retry::{Jitter, RetryPolicy};
 
 /// What a trigger waits for.

@@ -89,6 +89,9 @@ fn uses(reported: Vec<builder::Used>) -> Uses {
             builder::UseKind::Scripts => UseKind::Scripts,
             builder::UseKind::Hosts => UseKind::Hosts,
             builder::UseKind::Files => UseKind::Files,
+            builder::UseKind::Queues => UseKind::Queues,
+            builder::UseKind::Topics => UseKind::Topics,
+            builder::UseKind::Email => UseKind::Email,
         };
         for name in names {
             uses.add(kind, name);

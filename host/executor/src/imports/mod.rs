@@ -2,6 +2,7 @@
 //! data it works on is decided by the ports that the invocation came with.
 
 mod apps;
+mod events;
 mod files;
 mod http;
 mod images;
@@ -60,6 +61,7 @@ fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
 /// A linker with every import but the image.
 pub(crate) fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
+    runtime::events::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::kv::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     runtime::files::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;

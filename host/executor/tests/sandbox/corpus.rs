@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use picloud_core::{
-    Answer, BuildError, CollectionName, Event, Fault, HttpRequest, KvEntry, KvId, KvKey, KvVersion, Limits,
-    RequestId, SourcePosition,
+    Answer, BuildError, CollectionName, Emitted, Event, Fault, HttpRequest, KvEntry, KvId, KvKey, KvVersion,
+    Limits, MessageOptions, RequestId, SourcePosition,
 };
 
 use crate::support::{TestApp, script_name};
@@ -45,7 +45,7 @@ fn run(case: &Case, libraries: &BTreeMap<String, String>) -> Actual {
     let completion = match app.deploy("main") {
         Ok(_) => app.run("main", event(case), Limits::default()),
         Err(BuildError::Script { message, position }) => {
-            return actual(fault("compile_error".into(), message, position), &app, Vec::new());
+            return actual(fault("compile_error".into(), message, position), &app, Vec::new(), Vec::new());
         }
         Err(BuildError::Host(error)) => panic!("{}: {error}", case.name),
     };
@@ -60,16 +60,49 @@ fn run(case: &Case, libraries: &BTreeMap<String, String>) -> Actual {
         Ok(Answer::Value(value)) => ActualResult::Value(value),
         Err(Fault { code, message, position }) => fault(code.to_string(), message, position),
     };
+    let sent = completion.effects.events.iter().map(|event| sent(&event.what)).collect();
     app.commit(completion.effects);
-    actual(result, &app, logs)
+    actual(result, &app, logs, sent)
 }
 
-fn actual(result: ActualResult, app: &TestApp, logs: Vec<(String, String)>) -> Actual {
+fn sent(event: &Emitted) -> String {
+    match event {
+        Emitted::Message { queue, body, options } => {
+            let MessageOptions { delay, priority, dedupe_key, group } = options;
+            let number = |number: i128| if number == 0 { String::new() } else { number.to_string() };
+            let fields = [
+                ("delay_ms", &*number(delay.as_millis().cast_signed())),
+                ("priority", &*number((*priority).into())),
+                ("dedupe_key", dedupe_key.as_ref().map_or("", |key| key.as_str())),
+                ("group", group.as_ref().map_or("", |key| key.as_str())),
+            ];
+            case::sent(&format!("queue {queue} {body}"), &fields)
+        }
+        Emitted::Publication { topic, body } => case::sent(&format!("topic {topic} {body}"), &[]),
+        Emitted::Mail(mail) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let fields = [
+                ("to", &*mail.to.join(",")),
+                ("cc", &*mail.cc.join(",")),
+                ("bcc", &*mail.bcc.join(",")),
+                ("reply_to", &*text(&mail.reply_to)),
+                ("from_name", &*text(&mail.from_name)),
+                ("subject", &*mail.subject),
+                ("text", &*text(&mail.text)),
+                ("html", &*text(&mail.html)),
+                ("in_reply_to", &*text(&mail.in_reply_to)),
+            ];
+            case::sent("email", &fields)
+        }
+    }
+}
+
+fn actual(result: ActualResult, app: &TestApp, logs: Vec<(String, String)>, sent: Vec<String>) -> Actual {
     let data = app.data.lock().unwrap();
     let kv = data.iter().map(|(id, entry)| {
         ((id.collection.to_string(), id.key.to_string()), entry.value.as_ref().to_owned())
     });
-    Actual { result, kv: kv.collect(), logs }
+    Actual { result, kv: kv.collect(), logs, sent }
 }
 
 fn fault(code: String, message: String, position: Option<SourcePosition>) -> ActualResult {
@@ -84,6 +117,9 @@ fn id(collection: &str, key: &str) -> KvId {
 fn event(case: &Case) -> Event {
     match &case.event {
         CaseEvent::Invoke(text) => Event::Invoke(text.clone()),
+        CaseEvent::Trigger(kind, event) => {
+            Event::Trigger { kind: kind.parse().expect("a kind of trigger"), event: event.clone() }
+        }
         CaseEvent::Http(request) => Event::Http(HttpRequest {
             id: RequestId::generate(),
             method: request.method.clone(),

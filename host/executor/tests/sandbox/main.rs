@@ -4,6 +4,7 @@
 
 mod corpus;
 mod egress;
+mod events;
 mod gates;
 mod images;
 mod isolation;

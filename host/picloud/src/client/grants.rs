@@ -38,7 +38,7 @@ Examples:
   picloud grant add secrets stripe --app shop
   picloud grant add kv --any --app shop")]
 pub(crate) struct GrantArgs {
-    /// What is used: kv, secrets, env, scripts, hosts or files
+    /// What is used: kv, secrets, env, scripts, hosts, files, queues, topics or email
     kind: String,
     /// The names of it
     #[arg(required_unless_present = "any")]

@@ -34,6 +34,8 @@ fn words(kind: &str) -> (String, String) {
         "scripts" => ("calls", "the script", "scripts"),
         "files" => ("uses", "the file", "files"),
         "hosts" => ("calls over HTTP", "the host", "hosts"),
+        "queues" => ("sends to", "the queue", "queues"),
+        "topics" => ("publishes on", "the topic", "topics"),
         other => ("uses", other, other),
     };
     (format!("{verb} {one}"), format!("{verb} {many} by names that it makes itself"))

@@ -18,7 +18,7 @@ pub(crate) struct UsedView {
     any: bool,
 }
 
-/// What a script uses, by kind: `kv`, `secrets`, `env`, `scripts`, `hosts`. More kinds may follow.
+/// What a script uses, by kind: `kv`, `secrets`, `env`, `scripts`, `hosts`, `files`, `queues`, `topics`, `email`. More kinds may follow.
 pub(crate) type UsesView = BTreeMap<UseKind, UsedView>;
 
 pub(crate) fn view(uses: &Uses) -> UsesView {
