@@ -73,7 +73,6 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::SignInLimited => (S::TOO_MANY_REQUESTS, "Too many sign-ins failed"),
         E::IssuerUnavailable => (S::BAD_GATEWAY, "The issuer does not answer as it should"),
         E::RateLimited => (S::TOO_MANY_REQUESTS, "Requests come too fast"),
-        E::OutboxFull => (S::TOO_MANY_REQUESTS, "The app's outbox is full"),
         E::FuelBudget => (S::TOO_MANY_REQUESTS, "The app has used up its fuel of the hour or the day"),
         E::AppBusy => (S::TOO_MANY_REQUESTS, "The app is at its concurrency limit"),
         E::NodeBusy => (S::SERVICE_UNAVAILABLE, "The node is busy"),

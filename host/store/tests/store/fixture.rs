@@ -65,7 +65,7 @@ pub(crate) fn list_of(collection: &str, prefix: &str, after: Option<&str>, limit
 pub(crate) async fn commit(store: &Store, app: AppId, effects: &Effects) -> i64 {
     match store.kv_commit(app, &KvReads::default(), effects, QUOTA).await.unwrap() {
         KvCommit::Committed { bytes_delta } => bytes_delta,
-        KvCommit::Conflict => panic!("a blind write conflicted"),
+        KvCommit::Conflict | KvCommit::Superseded => panic!("a blind write conflicted"),
     }
 }
 

@@ -16,6 +16,7 @@ mod identities;
 mod kv;
 mod kv_model;
 mod lifecycle;
+mod outbox;
 mod principals;
 mod routes;
 mod scripts;
