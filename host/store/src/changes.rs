@@ -21,7 +21,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This app: it, its limits, scripts, routes, domains, secrets or variables; or it was deleted.
+    /// This app: it, its limits, scripts, routes, triggers, domains, secrets or variables; or it was deleted.
     App(AppId),
     /// Something may have been missed while the connection was away: load everything again.
     Everything,

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 
 use super::{OutboxKind, RetryPolicy, Schedule, ScheduleError, TriggerKind};
 use crate::{
-    CollectionName, CollectionPattern, MailboxName, QueueName, ScriptName, TopicPattern, TriggerId,
-    TriggerName,
+    CollectionName, CollectionPattern, MailboxName, QueueName, ScriptName, TopicName, TopicPattern,
+    TriggerId, TriggerName,
 };
 use flat::FlatTrigger;
 
@@ -207,6 +207,35 @@ impl TriggerSource {
         }
     }
 
+    /// Whether it is for a change of a key-value entry.
+    pub fn is_for_kv(&self, collection: &CollectionName, operation: KvOperation) -> bool {
+        match self {
+            Self::Kv { collection: pattern, operations } => {
+                pattern.matches(collection) && operations.contains(operation)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is for a publication on `topic`.
+    pub fn is_for_topic(&self, topic: &TopicName) -> bool {
+        matches!(self, Self::Topic { topic: pattern } if pattern.matches(topic))
+    }
+
+    /// Whether it is for the dead letter of an event of `kind` that `trigger` was to handle.
+    pub fn is_for_dead_letter(&self, kind: OutboxKind, trigger: Option<&TriggerName>) -> bool {
+        match self {
+            Self::DeadLetter { source_kinds, source_triggers } => {
+                // A dead letter of a dead letter's handler would go in circles.
+                kind != OutboxKind::Trigger(TriggerKind::DeadLetter)
+                    && (source_kinds.is_empty() || source_kinds.contains(&kind))
+                    && (source_triggers.is_empty()
+                        || trigger.is_some_and(|name| source_triggers.contains(name)))
+            }
+            _ => false,
+        }
+    }
+
     /// The kinds of event whose dead letters a trigger may handle: all but dead letters, which would go in circles.
     fn dead_letter_kinds() -> String {
         let others = [OutboxKind::Http, OutboxKind::Mail, OutboxKind::Callback];
@@ -326,30 +355,6 @@ impl TriggerSpec {
     /// What it waits for.
     pub const fn kind(&self) -> TriggerKind {
         self.source.kind()
-    }
-
-    /// Whether this trigger is for a change of a key-value entry.
-    pub fn is_for_kv(&self, collection: &CollectionName, operation: KvOperation) -> bool {
-        match &self.source {
-            TriggerSource::Kv { collection: pattern, operations } => {
-                pattern.matches(collection) && operations.contains(operation)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether this trigger is for the dead letter of an event of `kind` that `trigger` was to handle.
-    pub fn is_for_dead_letter(&self, kind: OutboxKind, trigger: Option<&TriggerName>) -> bool {
-        match &self.source {
-            TriggerSource::DeadLetter { source_kinds, source_triggers } => {
-                // A dead letter of a dead letter's handler would go in circles.
-                kind != OutboxKind::Trigger(TriggerKind::DeadLetter)
-                    && (source_kinds.is_empty() || source_kinds.contains(&kind))
-                    && (source_triggers.is_empty()
-                        || trigger.is_some_and(|name| source_triggers.contains(name)))
-            }
-            _ => false,
-        }
     }
 }
 

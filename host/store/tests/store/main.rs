@@ -20,4 +20,5 @@ mod principals;
 mod routes;
 mod scripts;
 mod secrets;
+mod triggers;
 mod variables;

@@ -120,13 +120,18 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 
 #[test]
 fn a_trigger_is_for_what_it_names() {
-    let kv = read(with("kv", json!({ "collection": "users:*", "operations": ["set"] }))).unwrap();
+    let kv = read(with("kv", json!({ "collection": "users:*", "operations": ["set"] }))).unwrap().source;
     let collection = |name: &str| CollectionName::new(name).unwrap();
     assert!(kv.is_for_kv(&collection("users:1"), KvOperation::Set));
     assert!(!kv.is_for_kv(&collection("users:1"), KvOperation::Delete));
     assert!(!kv.is_for_kv(&collection("orders"), KvOperation::Set));
 
-    let letters = |fields| read(with("dead_letter", fields)).unwrap();
+    let topic = read(with("topic", json!({ "topic": "orders/*" }))).unwrap().source;
+    assert!(topic.is_for_topic(&TopicName::new("orders/new").unwrap()));
+    assert!(!topic.is_for_topic(&TopicName::new("users").unwrap()));
+    assert!(!kv.is_for_topic(&TopicName::new("orders/new").unwrap()));
+
+    let letters = |fields| read(with("dead_letter", fields)).unwrap().source;
     let name = TriggerName::new("jobs").unwrap();
     let queue = OutboxKind::Trigger(TriggerKind::Queue);
     let any = letters(json!({}));
