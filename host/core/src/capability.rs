@@ -96,7 +96,7 @@ macro_rules! capabilities {
 
 capabilities! {
     apps: {
-        /// See the app, its limits, scripts, variables, routes and domains.
+        /// See the app, its limits, scripts, variables, routes, triggers and domains.
         AppReadScripts = ScriptRead, Viewer;
         /// Deploy and remove scripts and routes.
         AppWriteScripts = ScriptWrite, Editor;

@@ -69,8 +69,9 @@ pub use limits::{
 };
 pub use mask::SecretMask;
 pub use names::{
-    AppName, CollectionName, ContentType, DedupeKey, DomainName, FileFolder, FilePath, GroupKey, KvKey,
-    NameError, PrincipalName, QueueName, ScriptName, SecretName, TopicName, TriggerName, VariableName,
+    AppName, CollectionName, CollectionPattern, ContentType, DedupeKey, DomainName, FileFolder, FilePath,
+    GroupKey, KvKey, MailboxName, NameError, PrincipalName, QueueName, ScriptName, SecretName, TopicName,
+    TopicPattern, TriggerName, VariableName,
 };
 pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
 pub use route::{
@@ -80,8 +81,10 @@ pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
 pub use trigger::{
-    Emission, Emitted, Jitter, Lineage, MailError, MessageOptions, OutboxKind, OutgoingMail, RetryPolicy,
-    TriggerConfig, TriggerConfigError, TriggerKind, UnknownTriggerKind,
+    CronSource, Emission, Emitted, Jitter, KvOperation, KvOperations, Lineage, MailError, MessageOptions,
+    MissedRuns, OutboxKind, OutgoingMail, RetryOverrides, RetryPolicy, Schedule, ScheduleError,
+    TriggerConfig, TriggerConfigError, TriggerError, TriggerKind, TriggerSource, TriggerSpec,
+    UnknownTriggerKind, collection_matches,
 };
 pub use usage::{Hour, Latencies};
 pub use uses::{Grants, UseKind, Used, Uses};

@@ -102,12 +102,18 @@ names! {
     SecretName, "secret name", check_setting;
     /// The name of a plain variable of an app, of the same form.
     VariableName, "variable name", check_setting;
-    /// The name of a trigger of an app, of the same form.
-    TriggerName, "trigger name", check_setting;
+    /// The name of a trigger of an app, of the same form, and nothing that could be read as an id.
+    TriggerName, "trigger name", check_trigger;
     /// The name of a queue of an app, of the same form.
     QueueName, "queue name", check_setting;
     /// A topic: 1 to 128 of `a-z A-Z 0-9 _ . : / -`.
     TopicName, "topic", check_topic;
+    /// Which collections: `*` for all, a prefix that ends with `*` such as `users:*`, or the name of one.
+    CollectionPattern, "collection", check_collection_pattern;
+    /// Which topics, of the same form: `*`, `orders/*`, or one topic.
+    TopicPattern, "topic", check_topic_pattern;
+    /// What is before the `@` of an address that receives e-mail: 1 to 64 of `a-z 0-9 _ . -`.
+    MailboxName, "address", check_mailbox;
     /// What makes a message one that was sent before: 1 to 128 bytes of any text but U+0000.
     DedupeKey, "dedupe_key", check_message_key;
     /// The group of a message: 1 to 128 bytes of any text but U+0000.
@@ -197,6 +203,58 @@ fn check_message_key(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn check_collection_pattern(text: &str) -> Result<(), String> {
+    check_pattern(text, "users:*", check_collection)
+}
+
+fn check_topic_pattern(text: &str) -> Result<(), String> {
+    check_pattern(text, "orders/*", check_topic)
+}
+
+/// `*`, a prefix that ends with it, or a whole name; a pattern is as long as a name at most.
+fn check_pattern(
+    text: &str,
+    example: &str,
+    check_name: fn(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    check_length(text, 128)?;
+    let prefix = text.strip_suffix('*').unwrap_or(text);
+    if prefix.is_empty() {
+        return Ok(());
+    }
+    check_name(prefix).map_err(|problem| {
+        format!("{problem}, and * at the end for whatever follows: {example} is a pattern, and * is all")
+    })
+}
+
+fn check_mailbox(text: &str) -> Result<(), String> {
+    check_length(text, 64)?;
+    check_chars(text, "a-z, 0-9, _, . and -", |c| {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '-')
+    })?;
+    if text.split('.').any(str::is_empty) {
+        return Err("must not start or end with . or have two of them in a row".into());
+    }
+    // Names by which whoever runs a mail server is reached (RFC 2142), and the sender of bounces.
+    if matches!(text, "postmaster" | "abuse" | "hostmaster" | "mailer-daemon") {
+        return Err(format!("cannot be {text}: that is for whoever runs the platform"));
+    }
+    Ok(())
+}
+
+fn check_trigger(text: &str) -> Result<(), String> {
+    check_setting(text)?;
+    check_is_no_id(text)
+}
+
+fn check_is_no_id(text: &str) -> Result<(), String> {
+    // Where one is named, an id does as well.
+    if uuid::Uuid::parse_str(text).is_ok() {
+        return Err("has the form of an id; any other name is allowed".into());
+    }
+    Ok(())
+}
+
 fn check_domain(text: &str) -> Result<(), String> {
     check_length(text, 253)?;
     for label in text.split('.') {
@@ -216,11 +274,7 @@ fn check_principal(text: &str) -> Result<(), String> {
     check_chars(text, "a-z, 0-9, _, ., @ and -", |c| {
         c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '@' | '-')
     })?;
-    // Where a principal is named, an id does as well.
-    if uuid::Uuid::parse_str(text).is_ok() {
-        return Err("has the form of an id; any other name is allowed".into());
-    }
-    Ok(())
+    check_is_no_id(text)
 }
 
 fn check_setting(text: &str) -> Result<(), String> {

@@ -16,7 +16,7 @@ use crate::{
     api::{
         apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, identities,
         invoke, issuer_sessions, limits, logs, members, node, principals, routes, script_limits, scripts,
-        secrets, sessions, signing_keys, tokens, usage, variables,
+        secrets, sessions, signing_keys, tokens, triggers, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -68,6 +68,7 @@ const READ_DATA: Access = Access::App(Capability::AppReadData);
 const WRITE_DATA: Access = Access::App(Capability::AppWriteData);
 const READ_LOGS: Access = Access::App(Capability::AppReadLogs);
 const SETTINGS: Access = Access::App(Capability::AppManageSettings);
+const TRIGGERS: Access = Access::App(Capability::AppManageTriggers);
 const MEMBERS: Access = Access::App(Capability::AppManageMembers);
 const PRINCIPALS: Access = Access::Instance(Capability::InstanceManagePrincipals);
 const READ_AUDIT: Access = Access::Instance(Capability::InstanceReadAudit);
@@ -138,6 +139,14 @@ endpoints! {
     PATCH  "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::change_route;
     DELETE "/api/v1/apps/{app}/routes/{id}"                  WRITE_SCRIPTS  => routes::delete_route;
     POST   "/api/v1/apps/{app}/routes/{id}/keys"             SETTINGS       => signing_keys::create_key;
+    GET    "/api/v1/apps/{app}/triggers"                     READ_SCRIPTS   => triggers::list_triggers;
+    POST   "/api/v1/apps/{app}/triggers"                     TRIGGERS       => triggers::create_trigger;
+    GET    "/api/v1/apps/{app}/triggers/{trigger}"           READ_SCRIPTS   => triggers::get_trigger;
+    PUT    "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::put_trigger;
+    PATCH  "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::change_trigger;
+    DELETE "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::delete_trigger;
+    GET    "/api/v1/apps/{app}/triggers/{trigger}/schedule"  READ_SCRIPTS   => triggers::read_schedule;
+
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;
     POST   "/api/v1/apps/{app}/domains/{id}/verify"          SETTINGS       => domains::verify_domain;

@@ -123,9 +123,18 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let path = error.path().to_string();
         let cause = error.into_inner();
         if cause.is_data() {
-            let named = if path == "." { String::new() } else { format!("{path}: ") };
-            let refusal = ApiError::new(ErrorCode::Invalid, format!("{named}{}", reworded_json(&cause)));
-            if path == "." { refusal } else { refusal.field(path) }
+            let text = reworded_json(&cause);
+            if path == "." {
+                // What is found out of several fields together begins with the one that is wrong.
+                let (field, text) = reworded_with_field(&text);
+                let refusal = ApiError::new(ErrorCode::Invalid, text);
+                match field {
+                    Some(field) => refusal.field(field),
+                    None => refusal,
+                }
+            } else {
+                ApiError::new(ErrorCode::Invalid, format!("{path}: {text}")).field(path)
+            }
         } else {
             ApiError::new(ErrorCode::BadRequest, format!("the body is not valid JSON: {cause}"))
         }

@@ -122,6 +122,7 @@ fn describe_parameter(name: &str) -> &'static str {
         "principal" => "Id or name of the principal.",
         "name" => "Name of the script. A `/` in it may be sent as it is or as `%2F`.",
         "secret" => "Name of the secret.",
+        "trigger" => "Id or name of the trigger.",
         "variable" => "Name of the variable.",
         "collection" => "Name of the kv collection.",
         "path" => "The path, percent-encoded. A `/` in it may be sent as it is or as `%2F`.",

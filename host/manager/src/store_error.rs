@@ -18,7 +18,9 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             ApiError::new(code, text)
         }
         StoreError::InUse { by, .. } => {
-            let detail = format!("{text}; remove the route, or deploy the script without the import, first");
+            let detail = format!(
+                "{text}; remove the route or the trigger, or deploy the script without the import, first"
+            );
             ApiError::new(ErrorCode::ScriptInUse, detail).with("used_by", by)
         }
         StoreError::NotGranted { uses, .. } => {
@@ -37,6 +39,10 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             ErrorCode::AlreadyExists,
             format!("{text}; remove it first, or give this one the same methods to replace it"),
         ),
+        StoreError::QueueTaken { trigger, .. } => {
+            ApiError::new(ErrorCode::AlreadyExists, text).field("queue").with("trigger", trigger)
+        }
+        StoreError::AddressTaken { .. } => ApiError::new(ErrorCode::AlreadyExists, text).field("address"),
         StoreError::LastOwner => ApiError::new(ErrorCode::LastOwner, text),
         StoreError::FileQuota { limit, most, .. } => {
             ApiError::new(ErrorCode::FileQuota, text).field(limit).with("limit", most)

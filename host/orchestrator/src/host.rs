@@ -221,7 +221,9 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::NotFound { .. } => (ErrorCode::NotFound, error.to_string()),
         StoreError::AlreadyExists { .. }
         | StoreError::RouteOverlaps { .. }
-        | StoreError::RouteTwice { .. } => (ErrorCode::AlreadyExists, error.to_string()),
+        | StoreError::RouteTwice { .. }
+        | StoreError::QueueTaken { .. }
+        | StoreError::AddressTaken { .. } => (ErrorCode::AlreadyExists, error.to_string()),
         StoreError::LastOwner => (ErrorCode::LastOwner, error.to_string()),
         StoreError::InUse { .. } => (ErrorCode::ScriptInUse, error.to_string()),
         StoreError::LibraryGone { .. } => (ErrorCode::CompileError, error.to_string()),

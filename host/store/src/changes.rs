@@ -21,7 +21,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This app: it, its limits, scripts, routes, domains, secrets or variables; or it was deleted.
+    /// This app: it, its limits, scripts, routes, triggers, domains, secrets or variables; or it was deleted.
     App(AppId),
     /// Another process has put events into the outbox.
     Events(Woken),

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use picloud_core::{
     AccessSettings, AppId, AppName, DomainName, EgressRules, Hour, ImageKey, LimitsPatch, MethodSet,
-    RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId, SecretName,
-    Uses,
+    PrincipalId, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId,
+    SecretName, TriggerId, TriggerSpec, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    HourFuel, RouteMode, SigningKey, Store, StoreError,
+    HourFuel, RouteMode, SigningKey, Store, StoreError, Trigger,
     apps::limits,
     routes::{methods, rate, target},
     signing_keys::opened,
     text::{digest, parse, unsigned},
+    triggers::enabled_triggers,
 };
 
 /// An app with all that leads to its scripts.
@@ -41,6 +42,8 @@ pub struct AppDirectory {
     pub has_files: bool,
     /// Its scripts, by name.
     pub scripts: Vec<DirectoryScript>,
+    /// Its triggers that are enabled, by name.
+    pub triggers: Vec<DirectoryTrigger>,
     /// The fuel it used in the hours of the present day.
     pub fuel: Vec<HourFuel>,
 }
@@ -94,6 +97,17 @@ pub struct DirectoryScript {
     pub limits: LimitsPatch,
 }
 
+/// A trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryTrigger {
+    /// Its id.
+    pub id: TriggerId,
+    /// What it waits for, and its script, which is one of [`AppDirectory::scripts`].
+    pub spec: TriggerSpec,
+    /// Who registered it: it runs as this principal.
+    pub registered_by: PrincipalId,
+}
+
 impl Store {
     /// Every app, by name.
     pub async fn directory(&self) -> Result<Vec<AppDirectory>, StoreError> {
@@ -117,6 +131,7 @@ impl Store {
         load_scripts(&mut transaction, only, &mut apps).await?;
         load_routes(&mut transaction, only, &mut apps).await?;
         load_keys(&mut transaction, only, &mut apps).await?;
+        load_triggers(&mut transaction, only, &mut apps).await?;
         load_fuel(&mut transaction, only, &mut apps).await?;
         transaction.commit().await?;
         apps.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -156,6 +171,7 @@ async fn load_apps(
             routes: Vec::new(),
             has_files: row.has_files,
             scripts: Vec::new(),
+            triggers: Vec::new(),
             fuel: Vec::new(),
         })
     })
@@ -264,6 +280,20 @@ async fn load_keys(
         let id = RouteId::from_uuid(row.route_id);
         if let Ok(at) = app.routes.binary_search_by_key(&id, |route| route.id) {
             app.routes[at].keys.push(RouteKey { key: opened(row.key)?, expires_at: row.expires_at });
+        }
+    }
+    Ok(())
+}
+
+async fn load_triggers(
+    transaction: &mut Transaction<'_, Postgres>,
+    only: Option<uuid::Uuid>,
+    apps: &mut [AppDirectory],
+) -> Result<(), StoreError> {
+    for (app, trigger) in enabled_triggers(&mut *transaction, only).await? {
+        if let Some(app) = find(apps, app) {
+            let Trigger { id, spec, registered_by, .. } = trigger;
+            app.triggers.push(DirectoryTrigger { id, spec, registered_by });
         }
     }
     Ok(())

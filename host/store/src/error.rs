@@ -2,11 +2,11 @@
 
 use std::error::Error as StdError;
 
-use picloud_core::Uses;
+use picloud_core::{MailboxName, QueueName, TriggerName, Uses};
 
 use crate::NewRoute;
 
-/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `LastOwner`,
+/// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `QueueTaken`, `AddressTaken`, `LastOwner`,
 /// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -33,6 +33,20 @@ pub enum StoreError {
     RouteTwice {
         /// The second of the two.
         route: Box<NewRoute>,
+    },
+    /// The queue of a trigger that is made has another one: a message is handled by one script.
+    #[error("the queue {queue} has a trigger already, {trigger}; a queue has one")]
+    QueueTaken {
+        /// The queue.
+        queue: QueueName,
+        /// The trigger that it has.
+        trigger: TriggerName,
+    },
+    /// Another trigger, of this app or of another one, has the address.
+    #[error("the address {address} is taken; choose another one")]
+    AddressTaken {
+        /// The address, without what is after the `@`.
+        address: MailboxName,
     },
     /// It was changed in the meantime, or is not in the state that the caller expected.
     #[error("it was changed in the meantime")]

@@ -3,8 +3,8 @@
 //! Callers see typed ids, names and limits of `picloud-core`, a [`Store`] and a [`StoreError`]. What does not
 //! live here: what a failure means to a client, who may do what, and when work is done again.
 //!
-//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, domains, who may call, secrets,
-//! variables) notifies the listeners of [`Store::changes`] in its own transaction: the news is out when the change is,
+//! Every change of what the ingress keeps in memory (apps, limits, scripts, routes, triggers, domains, who may call,
+//! secrets, variables) notifies the listeners of [`Store::changes`] in its own transaction: the news is out when the change is,
 //! and is not when it is not.
 
 mod abandoned;
@@ -36,6 +36,7 @@ mod signing_keys;
 mod store;
 mod text;
 mod tokens;
+mod triggers;
 mod usage;
 mod variables;
 
@@ -51,7 +52,7 @@ pub use config::{DatabaseAddress, StoreConfig};
 pub use dead_letters::{
     DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, Replay, Replayed, Resolution,
 };
-pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, RouteKey};
+pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, DirectoryTrigger, RouteKey};
 pub use domains::{Domain, DomainCheck};
 pub use error::StoreError;
 pub use files::{BundleFile, BundleFiles, FileRow, PutFiles};
@@ -78,5 +79,6 @@ pub use sessions::{SESSION_IDLE, SESSION_LIFETIME, SessionGrant, SignInRecord};
 pub use signing_keys::{SigningKey, SigningKeyInfo};
 pub use store::Store;
 pub use tokens::{NewToken, Token, TokenGrant, TokenHash, TokenMaker};
+pub use triggers::{BundleTriggers, CronSlot, MatchingTrigger, PutTrigger, Trigger};
 pub use usage::{AppUsage, HourFuel, StoredFuel, UsageCounts, UsagePeriod, UsageRange, UsageRow};
 pub use variables::Variable;

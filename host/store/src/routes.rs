@@ -330,7 +330,8 @@ async fn same_paths(
     })
 }
 
-async fn script_id(
+/// The script of an app, which cannot be deleted until the transaction ends.
+pub(crate) async fn script_id(
     connection: &mut PgConnection,
     app: AppId,
     name: &ScriptName,

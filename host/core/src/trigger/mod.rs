@@ -3,7 +3,10 @@
 mod config;
 mod emission;
 mod mail;
+mod pattern;
 mod retry;
+mod schedule;
+mod spec;
 
 use std::str::FromStr;
 
@@ -14,7 +17,13 @@ use crate::{EventId, EventKind};
 pub use config::{TriggerConfig, TriggerConfigError};
 pub use emission::{Emission, Emitted, MessageOptions, OutgoingMail};
 pub use mail::MailError;
+pub use pattern::collection_matches;
 pub use retry::{Jitter, RetryPolicy};
+pub use schedule::{Schedule, ScheduleError};
+pub use spec::{
+    CronSource, KvOperation, KvOperations, MissedRuns, RetryOverrides, TriggerError, TriggerSource,
+    TriggerSpec,
+};
 
 /// What a trigger waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

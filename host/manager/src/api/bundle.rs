@@ -1,4 +1,4 @@
-//! Deploying many scripts at once, with the routes to them, static files, and the settings of their app.
+//! Deploying many scripts at once, with the routes to them, triggers, static files, and the settings of their app.
 
 mod files;
 mod unique;
@@ -11,11 +11,11 @@ use axum::{
 };
 use picloud_core::{
     AccessPatch, App, AppId, AppName, Capability, EgressRules, ErrorCode, FilePath, LimitsPatch,
-    ScriptLimitsPatch, ScriptName, VariableName,
+    ScriptLimitsPatch, ScriptName, TriggerName, TriggerSpec, VariableName,
 };
 use picloud_store::{
-    AppRow, BundleFile, BundleTarget, BundleVersion, NewRoute, NewVersion, OtherScripts, PutBundle,
-    PutVersion, StoreError,
+    AppRow, BundleFile, BundleTarget, BundleTriggers, BundleVersion, NewRoute, NewVersion, OtherScripts,
+    PutBundle, PutVersion, StoreError,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
@@ -33,6 +33,7 @@ use crate::{
         routes::{RouteRequest, RouteView, check_files_route},
         script_limits::ScriptLimitsChange,
         scripts::{Available, ScriptUrls, ScriptView, UsedView, UsesView, newly, not_found},
+        triggers::{PutTriggerAnswer, TriggerFields},
     },
     context::{Context, app_not_found},
     deploy::{self, BuildRefusal, Built, CompileError, Import},
@@ -63,6 +64,10 @@ pub(crate) struct Bundle {
     /// All routes of the app; those it has now and are not named are removed. They stay if this is left out.
     #[schema(value_type = Option<Vec<RouteRequest>>)]
     routes: Option<Vec<Object<RouteRequest>>>,
+    /// All triggers of the app, which needs the scope `app:admin` as well; those it has now and are not named are removed.
+    /// All of them run as who deploys. They stay if this is left out.
+    #[schema(value_type = Option<Vec<TriggerFields>>, max_items = 200)]
+    triggers: Option<Vec<Object<TriggerSpec>>>,
     /// Limits to replace, which needs the scope `app:admin` as well. `source_bytes` holds for this very bundle.
     #[schema(value_type = Option<LimitsChange>)]
     limits: Option<Object<LimitsPatch>>,
@@ -117,6 +122,11 @@ pub(crate) struct BundleAnswer {
     deleted_scripts: Vec<ScriptName>,
     /// Routes that are gone, since they are not among those of the bundle.
     removed_routes: Vec<RouteView>,
+    /// The triggers of the bundle, by name.
+    triggers: Vec<PutTriggerAnswer>,
+    /// Triggers that are gone, since they are not among those of the bundle.
+    #[schema(value_type = Vec<String>)]
+    removed_triggers: Vec<TriggerName>,
     /// What became of the files.
     files: FilesAnswer,
 }
@@ -166,7 +176,7 @@ fn shared<N: Ord>(texts: BTreeMap<N, String>) -> BTreeMap<N, Arc<str>> {
     texts.into_iter().map(|(name, text)| (name, text.into())).collect()
 }
 
-/// Deploys many scripts at once, with routes, static files, limits and variables: all of it, or nothing where a part of it is refused.
+/// Deploys many scripts at once, with routes, triggers, static files, limits and variables: all of it, or nothing where a part of it is refused.
 ///
 /// An `import` finds a script of the bundle first, and then one of the app.
 #[utoipa::path(put, path = "/api/v1/apps/{app}/bundle", tag = "scripts", params(BundleQuery), request_body = Bundle,
@@ -199,6 +209,9 @@ pub(crate) async fn deploy_bundle(
     {
         caller.may(Capability::AppManageSettings(destination.app().id))?;
     }
+    if bundle.triggers.is_some() {
+        caller.may(Capability::AppManageTriggers(destination.app().id))?;
+    }
     if bundle.files.as_ref().is_some_and(|files| query.prune || !files.is_empty()) {
         caller.may(Capability::AppWriteData(destination.app().id))?;
     }
@@ -212,6 +225,7 @@ pub(crate) async fn deploy_bundle(
     let contents = Contents {
         scripts: bundle.scripts,
         routes,
+        triggers: bundle.triggers.map(|triggers| triggers.into_iter().map(|Object(spec)| spec).collect()),
         limits,
         script_limits: bundle.script_limits,
         others: if query.prune { OtherScripts::Delete } else { OtherScripts::Keep },
@@ -258,6 +272,7 @@ impl Destination {
 struct Contents {
     scripts: Arc<BTreeMap<ScriptName, Arc<str>>>,
     routes: Option<Vec<NewRoute>>,
+    triggers: Option<Vec<TriggerSpec>>,
     limits: Option<LimitsPatch>,
     script_limits: Option<BTreeMap<ScriptName, ScriptLimitsPatch>>,
     others: OtherScripts,
@@ -313,6 +328,10 @@ async fn deploy_to(
     let bundle = picloud_store::Bundle {
         scripts: &versions,
         routes: contents.routes.as_deref(),
+        triggers: contents
+            .triggers
+            .as_deref()
+            .map(|specs| BundleTriggers { specs, registered_by: caller.principal.id }),
         limits,
         script_limits: contents.script_limits.as_ref(),
         others: contents.others,
@@ -339,7 +358,7 @@ async fn deploy_to(
     };
     context.app_changed(app.id).await;
     let app_created = matches!(destination, Destination::New(_));
-    let PutBundle { scripts, others, removed_routes, files } = put;
+    let PutBundle { scripts, others, removed_routes, triggers, removed_triggers, files } = put;
     let (other_scripts, deleted_scripts) = match contents.others {
         OtherScripts::Keep => (others, Vec::new()),
         OtherScripts::Delete => (Vec::new(), others),
@@ -353,11 +372,13 @@ async fn deploy_to(
             .into_iter()
             .map(|route| RouteView::of(context, &app.name, route))
             .collect(),
+        triggers: PutTriggerAnswer::of_all(context, app, triggers).await?,
+        removed_triggers,
         files: FilesAnswer::of(files, contents.others == OtherScripts::Delete),
     })
 }
 
-/// Names the script that a route leads to and nobody has, and says that a script in use was to be deleted.
+/// Names the script that a route or a trigger leads to and nobody has, and says that a script in use was to be deleted.
 async fn explained(
     context: &Context,
     app: &App,
@@ -373,7 +394,9 @@ async fn explained(
     let is_deployed = |name: &ScriptName| deployed.scripts.iter().any(|script| script.version.name == *name);
     let routed = deployed.routes.unwrap_or_default().iter().filter_map(|route| route.target.script());
     let limited = deployed.script_limits.into_iter().flat_map(BTreeMap::keys);
-    for script in routed.chain(limited).filter(|script| !is_deployed(script)) {
+    let triggered =
+        deployed.triggers.into_iter().flat_map(|triggers| triggers.specs).map(|spec| &spec.script);
+    for script in routed.chain(limited).chain(triggered).filter(|script| !is_deployed(script)) {
         match context.store.script(app.id, script).await {
             Ok(Some(_)) => {}
             Ok(None) => return not_found(app, script),

@@ -25,5 +25,6 @@ pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod tokens;
+pub(crate) mod triggers;
 pub(crate) mod usage;
 pub(crate) mod variables;

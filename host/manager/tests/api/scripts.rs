@@ -311,7 +311,7 @@ async fn a_bundle_is_read_strictly() {
         (r#"{"scripts":{"a":"1","a":"2"}}"#, "duplicate script `a`"),
         (r#"{"scripts":{"a/":"1"}}"#, "script name"),
         (r#"{"scripts":{"a":1}}"#, "scripts.a"),
-        (r#"{"scripts":{},"triggers":[]}"#, "there is no field triggers"),
+        (r#"{"scripts":{},"timers":[]}"#, "there is no field timers"),
         (r#"{"scripts":{},"routes":[{"path":"x","script":"a"}]}"#, "routes[0].path"),
         (r#"{"scripts":{"a":"\u0000"}}"#, "U+0000"),
         (

@@ -1,10 +1,10 @@
-//! Uploading many scripts, with the routes to them and the settings of their app, at once.
+//! Uploading many scripts, with the routes to them, the triggers that run them and the settings of their app, at once.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
     AccessPatch, AppId, AppName, EgressRules, LimitsPatch, PrincipalId, ScriptLimitsPatch, ScriptName,
-    ScriptVersionId, VariableName,
+    ScriptVersionId, TriggerName, VariableName,
 };
 use sqlx::PgConnection;
 
@@ -14,7 +14,7 @@ use super::{
     put::{NewVersion, PutVersion, VersionCondition, put},
 };
 use crate::{
-    KvLocks, NewRoute, Route, Store, StoreError,
+    BundleTriggers, KvLocks, NewRoute, Route, Store, StoreError, Trigger,
     access::replace_access,
     apps::{insert_app, lock_app, replace_limits},
     changes::notify,
@@ -22,6 +22,7 @@ use crate::{
     files::{BundleFiles, PutFiles, put_files},
     routes::replace_routes,
     text::parse,
+    triggers::{PutTriggers, replace_triggers},
     variables::replace_variables,
 };
 
@@ -50,6 +51,8 @@ pub struct Bundle<'a> {
     pub scripts: &'a [BundleVersion],
     /// All routes of the app; those it has stay if this is `None`.
     pub routes: Option<&'a [NewRoute]>,
+    /// All triggers of the app; those it has stay if this is `None`.
+    pub triggers: Option<BundleTriggers<'a>>,
     /// Limits to be replaced. That they are at or under the ceiling is checked by the caller.
     pub limits: LimitsPatch,
     /// Limits of scripts, of the bundle or of the app, to be changed. That they are at or under the app's is checked by the
@@ -88,6 +91,10 @@ pub struct PutBundle {
     pub others: Vec<ScriptName>,
     /// Routes that are gone, since the bundle's are all routes of the app.
     pub removed_routes: Vec<Route>,
+    /// The triggers of the bundle, by name; empty where it says nothing of them.
+    pub triggers: Vec<Trigger>,
+    /// Triggers that are gone, since the bundle's are all triggers of the app.
+    pub removed_triggers: Vec<TriggerName>,
     /// What became of the files; empty where the bundle says nothing of them.
     pub files: PutFiles,
 }
@@ -95,9 +102,9 @@ pub struct PutBundle {
 impl Store {
     /// Deploys all of `bundle`, its scripts as [`Store::put_version`] does one, or nothing of it.
     ///
-    /// [`StoreError::NotFound`] if a route or a limit is for a script that neither the bundle nor the app has;
+    /// [`StoreError::NotFound`] if a route, a trigger or a limit is for a script that neither the bundle nor the app has;
     /// [`StoreError::AlreadyExists`] if the app is to be made and is there; [`StoreError::InUse`] if a script that is
-    /// to be deleted is needed by a route or by one that stays.
+    /// to be deleted is needed by a route, a trigger or a script that stays.
     pub async fn put_bundle(
         &self,
         target: BundleTarget<'_>,
@@ -149,6 +156,11 @@ impl Store {
             Some(routes) => replace_routes(&mut transaction, app, routes).await?,
             None => Vec::new(),
         };
+        // Before scripts are deleted, which a trigger that goes may have run.
+        let PutTriggers { triggers, removed: removed_triggers } = match bundle.triggers {
+            Some(triggers) => replace_triggers(&mut transaction, app, triggers).await?,
+            None => PutTriggers::default(),
+        };
         let others = others(&mut transaction, app, bundle.scripts).await?;
         if bundle.others == OtherScripts::Delete {
             remove(&mut transaction, app, &others).await?;
@@ -164,7 +176,7 @@ impl Store {
             scripts.push(self.put_answer(app, name, kind).await?);
         }
         let others = others.iter().map(|name| parse(name)).collect::<Result<_, _>>()?;
-        Ok(PutBundle { scripts, others, removed_routes, files })
+        Ok(PutBundle { scripts, others, removed_routes, triggers, removed_triggers, files })
     }
 }
 

@@ -6,8 +6,8 @@ use sqlx::PgConnection;
 use crate::{Store, StoreError, apps::lock_app, changes::notify};
 
 impl Store {
-    /// Removes a script with all its versions. [`StoreError::InUse`] while a route leads to it or the active
-    /// version of another script imports it.
+    /// Removes a script with all its versions. [`StoreError::InUse`] while a route leads to it, a trigger runs it or
+    /// the active version of another script imports it.
     ///
     /// Versions that are not active and import it stay to be read, but cannot be made active again:
     /// [`Store::roll_back`] refuses that. They keep no library alive, since that would be for as long as the
@@ -48,7 +48,7 @@ pub(super) async fn remove(
     Ok(deleted.execute(connection).await?.rows_affected())
 }
 
-/// What else needs scripts: routes, and scripts whose active version imports one, directly or not.
+/// What else needs scripts: routes, triggers, and scripts whose active version imports one, directly or not.
 async fn users(
     connection: &mut PgConnection,
     app: AppId,
@@ -64,6 +64,9 @@ async fn users(
         JOIN script_imports i ON i.library_version_id = v.id
         JOIN scripts importer ON importer.active_version_id = i.version_id
         WHERE library.app_id = $1 AND library.name = ANY ($2) AND importer.name <> ALL ($2)
+        UNION
+        SELECT 'trigger ' || t.name
+        FROM triggers t JOIN scripts s ON s.id = t.script_id WHERE s.app_id = $1 AND s.name = ANY ($2)
         ORDER BY 1 LIMIT 20"#,
         app.as_uuid(),
         names,

@@ -21,4 +21,5 @@ mod principals;
 mod routes;
 mod scripts;
 mod secrets;
+mod triggers;
 mod variables;
