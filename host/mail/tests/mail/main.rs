@@ -1,0 +1,7 @@
+//! Mail over real sockets: in from a client that says what it is told, out to a relay that is this crate's listener.
+
+mod data;
+mod limits;
+mod relay;
+mod session;
+mod support;
