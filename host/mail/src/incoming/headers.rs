@@ -40,8 +40,8 @@ impl<'a> Head<'a> {
     }
 
     /// A header as text.
-    pub(super) fn text(&self, name: HeaderName<'_>) -> Option<&str> {
-        self.value(&name)?.as_text()
+    pub(super) fn text(&self, name: &HeaderName<'_>) -> Option<&str> {
+        self.value(name)?.as_text()
     }
 
     /// The media type.
@@ -66,8 +66,8 @@ impl<'a> Head<'a> {
     }
 
     /// Message ids, in angle brackets.
-    pub(super) fn ids(&self, name: HeaderName<'_>, field: &'static str, budget: &mut Budget) -> Vec<String> {
-        let ids: Vec<&str> = match self.value(&name) {
+    pub(super) fn ids(&self, name: &HeaderName<'_>, field: &'static str, budget: &mut Budget) -> Vec<String> {
+        let ids: Vec<&str> = match self.value(name) {
             Some(HeaderValue::Text(id)) => vec![id],
             Some(HeaderValue::TextList(ids)) => ids.iter().map(AsRef::as_ref).collect(),
             _ => Vec::new(),
@@ -86,12 +86,12 @@ impl<'a> Head<'a> {
     /// Addresses with their names.
     pub(super) fn mailboxes(
         &self,
-        name: HeaderName<'_>,
+        name: &HeaderName<'_>,
         field: &'static str,
         budget: &mut Budget,
     ) -> Vec<Value> {
         let mut told = Vec::new();
-        let addresses = self.value(&name).and_then(HeaderValue::as_address);
+        let addresses = self.value(name).and_then(HeaderValue::as_address);
         for address in addresses.into_iter().flat_map(mail_parser::Address::iter) {
             if told.len() == MAX_ITEMS || !budget.room(field, ITEM_BYTES) {
                 budget.cut(field);

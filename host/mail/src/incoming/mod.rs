@@ -73,22 +73,22 @@ impl IncomingMail {
         let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
         put(
             "from",
-            head.mailboxes(HeaderName::From, "from", &mut budget).into_iter().next().unwrap_or_default(),
+            head.mailboxes(&HeaderName::From, "from", &mut budget).into_iter().next().unwrap_or_default(),
         );
-        put("to", head.mailboxes(HeaderName::To, "to", &mut budget).into());
-        put("cc", head.mailboxes(HeaderName::Cc, "cc", &mut budget).into());
-        put("reply_to", head.mailboxes(HeaderName::ReplyTo, "reply_to", &mut budget).into());
-        put("subject", budget.take("subject", head.text(HeaderName::Subject).unwrap_or_default()).into());
+        put("to", head.mailboxes(&HeaderName::To, "to", &mut budget).into());
+        put("cc", head.mailboxes(&HeaderName::Cc, "cc", &mut budget).into());
+        put("reply_to", head.mailboxes(&HeaderName::ReplyTo, "reply_to", &mut budget).into());
+        put("subject", budget.take("subject", head.text(&HeaderName::Subject).unwrap_or_default()).into());
         put("date", head.date().into());
         put(
             "message_id",
-            head.ids(HeaderName::MessageId, "message_id", &mut budget).into_iter().next().into(),
+            head.ids(&HeaderName::MessageId, "message_id", &mut budget).into_iter().next().into(),
         );
         put(
             "in_reply_to",
-            head.ids(HeaderName::InReplyTo, "in_reply_to", &mut budget).into_iter().next().into(),
+            head.ids(&HeaderName::InReplyTo, "in_reply_to", &mut budget).into_iter().next().into(),
         );
-        put("references", head.ids(HeaderName::References, "references", &mut budget).into());
+        put("references", head.ids(&HeaderName::References, "references", &mut budget).into());
         put("headers", head.all(&mut budget).into());
         let reserved = budget.reserve(max_event_bytes / ATTACHMENTS_SHARE);
         put("text", parts.text(max_event_bytes).map(|text| budget.take("text", &text)).into());

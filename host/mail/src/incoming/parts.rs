@@ -111,7 +111,7 @@ impl<'a> Parts<'a> {
             content_type: content_type.map(media_type),
             charset: content_type.and_then(|found| found.attribute("charset")).map(str::to_owned),
             name: head.file_name().map(str::to_owned),
-            content_id: head.text(HeaderName::ContentId).map(str::to_owned),
+            content_id: head.text(&HeaderName::ContentId).map(str::to_owned),
             encoding: Encoding::of(head),
             body,
         };
@@ -190,7 +190,7 @@ impl Part<'_> {
 
 impl Encoding {
     fn of(head: &Head<'_>) -> Self {
-        match head.text(HeaderName::ContentTransferEncoding).map(str::trim) {
+        match head.text(&HeaderName::ContentTransferEncoding).map(str::trim) {
             Some(text) if text.eq_ignore_ascii_case("base64") => Self::Base64,
             Some(text) if text.eq_ignore_ascii_case("quoted-printable") => Self::QuotedPrintable,
             _ => Self::None,

@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
@@ -38,7 +38,7 @@ pub struct RelayConfig {
     /// Where it is, and as whom to sign in.
     pub url: RelayUrl,
     /// The password of the user in the URL.
-    pub password: Option<SecretValue>,
+    pub password: Option<Arc<SecretValue>>,
     /// From which address apps send.
     pub from: SenderAddress,
     /// What this server calls itself.

@@ -15,7 +15,7 @@ use crate::support::Server;
 fn relay(url: &str, password: Option<&str>) -> Result<Relay, RelayError> {
     Relay::new(RelayConfig {
         url: url.parse().unwrap(),
-        password: password.map(|text| SecretValue::new(text.into()).unwrap()),
+        password: password.map(|text| Arc::new(SecretValue::new(text.into()).unwrap())),
         from: "{app}@apps.example.org".parse().unwrap(),
         hello: "apps.example.org".parse().unwrap(),
     })
