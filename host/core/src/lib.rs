@@ -20,6 +20,7 @@ mod history;
 mod ids;
 mod kv;
 mod limits;
+mod mail;
 mod mask;
 mod names;
 mod node;
@@ -67,6 +68,7 @@ pub use kv::{
 pub use limits::{
     CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling, ScriptLimitsPatch, UNLIMITED,
 };
+pub use mail::{MailAddress, MailAddressError, MailError, Mailbox};
 pub use mask::SecretMask;
 pub use names::{
     AppName, CollectionName, CollectionPattern, ContentType, DedupeKey, DomainName, FileFolder, FilePath,

@@ -6,7 +6,9 @@
 mod ceiling;
 mod data_dir;
 mod environment;
+mod mail;
 mod oidc;
+mod secret_file;
 mod values;
 
 use std::{
@@ -28,6 +30,7 @@ pub(crate) use self::{
     ceiling::CeilingArgs,
     data_dir::{DataDir, DataDirError, DataDirLock, default_data_dir},
     environment::{refusal, unknown_variables, without_empty_variables},
+    mail::MailArgs,
     oidc::OidcArgs,
     values::{parse_address, reachable},
 };
@@ -209,6 +212,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
 
+    #[command(flatten)]
+    pub(crate) mail: MailArgs,
+
     /// Threads that serve requests and run scripts [default: one a core]
     #[arg(long, env = "PICLOUD_WORKER_THREADS", value_name = "COUNT", value_parser = values::whole(1, 256), help_heading = "Sandbox")]
     pub(crate) worker_threads: Option<u64>,
@@ -295,7 +301,7 @@ impl ServeArgs {
                 ),
             ));
         }
-        Ok(())
+        self.mail.relay(&self.app_domain).map(drop)
     }
 
     /// The threads to serve with.

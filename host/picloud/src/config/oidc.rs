@@ -1,19 +1,12 @@
 //! Signing in by way of an OpenID Connect issuer: settings of which one asks for another.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Args;
 use picloud_manager::{AllowedEmails, ClientSecret, IssuerUrl, OidcConfig, PublicUrl};
 
+use super::secret_file;
 use crate::exit::{Exit, Failure};
-
-/// The longest file of a secret.
-const MAX_SECRET_BYTES: u64 = 4096;
 
 /// How users sign in by way of an issuer.
 #[derive(Clone, Debug, Args)]
@@ -60,7 +53,11 @@ impl OidcArgs {
             let what = "allowed are the addresses and domains that may sign in: ada@example.org,@example.net";
             missing("PICLOUD_OIDC_ALLOWED", what)
         })?;
-        let client_secret = self.oidc_client_secret_file.as_deref().map(read_secret).transpose()?;
+        let client_secret = self
+            .oidc_client_secret_file
+            .as_deref()
+            .map(|file| secret_file::read("PICLOUD_OIDC_CLIENT_SECRET_FILE", file, ClientSecret::parse))
+            .transpose()?;
         Ok(Some(OidcConfig {
             issuer: issuer.clone(),
             client_id,
@@ -98,23 +95,4 @@ fn client_id(text: &str) -> Result<String, String> {
 
 fn flag(text: &str) -> Result<bool, String> {
     text.trim().parse().map_err(|_| "allowed is true or false".to_owned())
-}
-
-fn read_secret(path: &Path) -> Result<ClientSecret, Failure> {
-    let refused = |problem: String| {
-        let path = path.display();
-        Failure::new(Exit::Usage, format!("PICLOUD_OIDC_CLIENT_SECRET_FILE is {path}; {problem}"))
-    };
-    let read = || -> io::Result<(u32, String)> {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode() & 0o777;
-        let mut text = String::new();
-        file.take(MAX_SECRET_BYTES).read_to_string(&mut text)?;
-        Ok((mode, text))
-    };
-    let (mode, text) = read().map_err(|error| refused(error.to_string()))?;
-    if mode & 0o077 != 0 {
-        return Err(refused(format!("others can read it (mode {mode:04o}); allowed is 0600")));
-    }
-    ClientSecret::parse(&text).map_err(refused)
 }

@@ -33,6 +33,14 @@ fn a_wrong_value_is_refused_with_its_variable_and_what_is_allowed() {
         ("PICLOUD_CONFINEMENT", "on", "auto, required, off"),
         ("PICLOUD_EGRESS_PRIVATE", "192.168.1.1/24", "write 192.168.1.0/24 for"),
         ("PICLOUD_EGRESS_PRIVATE", "lamp.local", "192.168.1.0/24:8080"),
+        ("PICLOUD_SMTP_ADDR", "25", "IP:PORT"),
+        ("PICLOUD_SMTP_DOMAIN", "[127.0.0.1]", "host name"),
+        ("PICLOUD_SMTP_MAX_BYTES", "1KiB", "MiB"),
+        ("PICLOUD_SMTP_MAX_EVENT_BYTES", "1GiB", "MiB"),
+        ("PICLOUD_SMTP_MAX_CONNECTIONS", "0", "1 to 10000"),
+        ("PICLOUD_SMTP_MAX_CONNECTIONS_PER_ADDRESS", "0", "1 to 10000"),
+        ("PICLOUD_SMTP_MAILS_PER_MINUTE", "0", "1 to 1000000"),
+        ("PICLOUD_MAIL_FROM", "{app}", "NAME@DOMAIN"),
         ("PICLOUD_CONCURRENCY", "0", "1 to 1024"),
         ("PICLOUD_CONCURRENCY", "x", "1 to 1024"),
         ("PICLOUD_WORKER_THREADS", "-1", "1 to 256"),
@@ -110,6 +118,37 @@ fn a_client_secret_that_others_can_read_is_refused_and_never_shown() {
         let stderr = with_secret();
         assert!(stderr.contains("PICLOUD_OIDC_CLIENT_SECRET_FILE") && stderr.contains(words), "{stderr}");
         assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+#[test]
+fn settings_of_a_relay_are_refused_where_one_is_missing_and_no_password_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    let file = ("PICLOUD_SMTP_RELAY_PASSWORD_FILE", file.to_str().unwrap());
+    let relay = ("PICLOUD_SMTP_RELAY", "smtp://ada@mail.example.org");
+    let from = ("PICLOUD_MAIL_FROM", "{app}@apps.example.org");
+    let password = ("PICLOUD_SMTP_RELAY_PASSWORD", "hunter2");
+    let cases = [
+        (vec![relay], "PICLOUD_MAIL_FROM is not"),
+        (vec![relay, from], "there is no password"),
+        (vec![relay, from, password, file], "set one of them"),
+        (vec![relay, from, file], "allowed is 0600"),
+        (vec![from], "PICLOUD_SMTP_RELAY is not"),
+        (vec![password], "PICLOUD_SMTP_RELAY is not"),
+        (vec![("PICLOUD_SMTP_RELAY", "smtp://mail.example.org"), from, password], "its URL has no user"),
+        (
+            vec![("PICLOUD_SMTP_RELAY", "smtp://ada@127.0.0.1?tls=none"), from, password],
+            "never sent in clear",
+        ),
+        (vec![("PICLOUD_SMTP_RELAY", "smtp://ada:hunter2@mail.example.org"), from], "it has a password"),
+        (vec![("PICLOUD_SMTP_RELAY_PASSWORD", "hunter2\nx")], "one line"),
+    ];
+    for (environment, words) in cases {
+        let stderr = refused(&environment);
+        assert!(stderr.contains(words) && !stderr.contains("hunter2"), "{words}: {stderr}");
     }
 }
 

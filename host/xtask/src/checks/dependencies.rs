@@ -26,6 +26,11 @@ const BORDERS: &[Border] = &[
         owners: &["picloud-executor"],
         except_tests: false,
     },
+    Border {
+        technologies: &["lettre", "mail-parser", "smtp-proto"],
+        owners: &["picloud-mail"],
+        except_tests: false,
+    },
     // The services meet in the traits of the domain crate; only the program puts them together.
     Border {
         technologies: &["picloud-executor", "picloud-manager", "picloud-orchestrator"],
