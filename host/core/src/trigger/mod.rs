@@ -2,7 +2,6 @@
 
 mod config;
 mod emission;
-mod mail;
 mod pattern;
 mod retry;
 mod schedule;
@@ -16,7 +15,6 @@ use crate::{EventId, EventKind};
 
 pub use config::{TriggerConfig, TriggerConfigError};
 pub use emission::{Emission, Emitted, MessageOptions, OutgoingMail};
-pub use mail::MailError;
 pub use pattern::collection_matches;
 pub use retry::{Jitter, RetryPolicy};
 pub use schedule::{Schedule, ScheduleError};
