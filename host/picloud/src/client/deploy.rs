@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use picloud_core::{
     AccessPatch, AppName, EgressRules, FileFolder, FilePath, LimitsPatch, STATIC_FOLDER, ScriptLimitsPatch,
-    ScriptName, VariableName,
+    ScriptName, TriggerSpec, VariableName,
 };
 use serde::{Deserialize, Serialize};
 use ureq::http::Method;
@@ -25,9 +25,10 @@ use super::{
     scripts::address,
     session::print_json,
     static_folder::{self, BundledFile, StaticFiles},
+    triggers::Trigger,
     uses::{self, Uses},
 };
-use crate::terminal::{self, GOOD, STRONG};
+use crate::terminal::{self, GOOD, STRONG, printable};
 
 /// The most names that a note has.
 const MOST_NAMES: usize = 10;
@@ -50,6 +51,12 @@ folders of yours. It may have:
   path = \"/assets/*path\"        # else at / where no route is
   files = \"static/assets/\"
   max_age = 3600                # seconds that browsers may keep them
+  [[triggers]]                  # see `picloud trigger add --help`
+  name = \"nightly\"
+  kind = \"cron\"
+  script = \"report\"
+  cron = \"0 3 * * *\"
+  timezone = \"Europe/Berlin\"
   [limits]                      # what is left out stays as it is
   memory_bytes = \"8MiB\"
   wall_ms = 2000
@@ -104,6 +111,9 @@ struct Bundle {
     /// All routes of the app, where the folder has a manifest to say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     routes: Option<Vec<BundleRoute>>,
+    /// All triggers of the app; none are sent where the manifest does not speak of them, since that needs another scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    triggers: Option<Vec<TriggerSpec>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsPatch>,
     /// Limits of single scripts; none are sent where there are none, as of variables.
@@ -140,6 +150,8 @@ struct BundleAnswer {
     other_scripts: Vec<String>,
     deleted_scripts: Vec<String>,
     removed_routes: Vec<Route>,
+    triggers: Vec<Trigger>,
+    removed_triggers: Vec<String>,
     files: DeployedFiles,
 }
 
@@ -181,6 +193,7 @@ pub(super) fn run(args: &DeployArgs) -> Result<(), ClientError> {
         ));
     }
     report(&answer.scripts)?;
+    report_triggers(&answer)?;
     report_files(&answer.files)?;
     report_removed(&answer)?;
     if extent == Extent::Whole && !answer.other_scripts.is_empty() {
@@ -237,6 +250,7 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
     let routes = is_whole.then(|| project.routes()).transpose()?;
+    let triggers = if is_whole { project.triggers()? } else { None };
     let script_limits = if is_whole { project.script_limits()? } else { BTreeMap::new() };
     let limits = project.manifest.limits.filter(|_| is_whole);
     let access = project.manifest.access.filter(|_| is_whole);
@@ -247,6 +261,7 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
         bundle: Bundle {
             scripts: project.scripts,
             routes,
+            triggers,
             limits,
             script_limits,
             access,
@@ -281,7 +296,7 @@ fn warn_of_unserved(routes: &[BundleRoute], files: &StaticFiles) {
 /// What became of the static files.
 fn report_files(files: &DeployedFiles) -> Result<(), ClientError> {
     for path in &files.deleted {
-        terminal::line(format_args!("deleted   {}", terminal::printable(path)))?;
+        terminal::line(format_args!("deleted   {}", printable(path)))?;
     }
     if !files.written.is_empty() {
         terminal::line(format_args!("uploaded  {}", listed(&files.written)))?;
@@ -298,17 +313,35 @@ fn report_files(files: &DeployedFiles) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// The triggers of the manifest, and those of the app that it does not have.
+fn report_triggers(answer: &BundleAnswer) -> Result<(), ClientError> {
+    for trigger in &answer.triggers {
+        let off = if trigger.enabled { "" } else { " (disabled)" };
+        terminal::line(format_args!("trigger   {}{off}", printable(&trigger.sentence())))?;
+        for warning in &trigger.warnings {
+            terminal::warning(printable(warning));
+        }
+    }
+    for trigger in &answer.removed_triggers {
+        terminal::warning(format_args!(
+            "the trigger {} is gone, since {MANIFEST} does not have it",
+            printable(trigger)
+        ));
+    }
+    Ok(())
+}
+
 /// Scripts that were deleted, and routes that are not those of the manifest.
 fn report_removed(answer: &BundleAnswer) -> Result<(), ClientError> {
     for script in &answer.deleted_scripts {
-        terminal::line(format_args!("deleted   {}", terminal::printable(script)))?;
+        terminal::line(format_args!("deleted   {}", printable(script)))?;
     }
     for route in &answer.removed_routes {
         terminal::warning(format_args!(
             "the route {} {} to {} is gone, since {MANIFEST} does not have it",
             route.methods(),
-            terminal::printable(&route.path),
-            terminal::printable(&route.target()),
+            printable(&route.path),
+            printable(&route.target()),
         ));
     }
     Ok(())
@@ -316,7 +349,7 @@ fn report_removed(answer: &BundleAnswer) -> Result<(), ClientError> {
 
 /// Names for people, the first of them where there are many.
 fn listed(names: &[String]) -> String {
-    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| terminal::printable(name)).collect();
+    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name)).collect();
     let more = names.len() - shown.len();
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{rest}", shown.join(", "))
@@ -329,7 +362,7 @@ fn report(scripts: &[Deployed]) -> Result<(), ClientError> {
         let pad = " ".repeat(usize::from(!script.unchanged));
         terminal::line(format_args!(
             "{state}{pad} {:name_width$}  version {}  {}",
-            terminal::printable(&script.name),
+            printable(&script.name),
             script.version,
             address(script.url.as_deref(), &script.handlers)
         ))?;
@@ -337,13 +370,13 @@ fn report(scripts: &[Deployed]) -> Result<(), ClientError> {
         for sentence in script.newly_uses.iter().filter(|_| !script.created).flat_map(uses::sentences) {
             terminal::note(format_args!(
                 "note: {} v{} newly {}",
-                terminal::printable(&script.name),
+                printable(&script.name),
                 script.version,
-                terminal::printable(&sentence)
+                printable(&sentence)
             ));
         }
         for warning in &script.warnings {
-            terminal::warning(format_args!("{}: {}", script.name, terminal::printable(warning)));
+            terminal::warning(format_args!("{}: {}", script.name, printable(warning)));
         }
         if !script.imported_by.is_empty() {
             terminal::note(format_args!(

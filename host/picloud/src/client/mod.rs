@@ -32,6 +32,7 @@ mod session;
 mod static_folder;
 mod suggest;
 pub(crate) mod tokens;
+mod triggers;
 mod usage;
 mod uses;
 mod variables;
@@ -138,6 +139,9 @@ pub(crate) enum ClientCommand {
     /// List, add and remove routes: which script answers for which paths, and for whom
     #[command(subcommand)]
     Route(routes::RouteCommand),
+    /// List, add, change and remove triggers: which script runs when something happens
+    #[command(subcommand)]
+    Trigger(Box<triggers::TriggerCommand>),
     /// Show and set who may call an app's endpoints: origins, addresses, rates
     #[command(subcommand)]
     Access(Box<access::AccessCommand>),
@@ -195,6 +199,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Versions(args) => scripts::versions(&args),
         ClientCommand::Rollback(args) => scripts::rollback(&args),
         ClientCommand::Route(command) => routes::run(command),
+        ClientCommand::Trigger(command) => triggers::run(*command),
         ClientCommand::Access(command) => access::run(*command),
         ClientCommand::Grant(command) => grants::run(command),
         ClientCommand::Egress(command) => egress::run(command),

@@ -9,7 +9,8 @@ use std::{
 
 use picloud_core::{
     AccessPatch, AppName, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method, RateLimit,
-    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, VariableName, wording::reworded,
+    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, TriggerSpec, VariableName,
+    wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub(super) struct Manifest {
     /// Its routes. Without any, each script answers at its own name.
     #[serde(default)]
     pub(super) routes: Vec<ManifestRoute>,
+    /// All its triggers; those it has stay where this is left out.
+    #[serde(alias = "trigger")]
+    pub(super) triggers: Option<Vec<TriggerSpec>>,
     /// Its limits; those that are left out stay as they are.
     #[serde(default, deserialize_with = "limits::of_manifest")]
     pub(super) limits: Option<LimitsPatch>,
@@ -270,6 +274,18 @@ impl Project {
         Ok(named.map(|(name, script)| (name.clone(), script.limits.clone())).collect())
     }
 
+    /// All its triggers, where it says something of them.
+    pub(super) fn triggers(&self) -> Result<Option<Vec<TriggerSpec>>, ClientError> {
+        for TriggerSpec { name, script, .. } in self.manifest.triggers.iter().flatten() {
+            if !self.scripts.contains_key(script) {
+                let problem =
+                    format!("{MANIFEST}: the trigger {name} names the script {script}, which has no file");
+                return Err(ClientError::Input(problem));
+            }
+        }
+        Ok(self.manifest.triggers.clone())
+    }
+
     /// Its routes as the API takes them.
     pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
         let checked = self.manifest.routes.iter().map(|route| {
@@ -429,6 +445,32 @@ mod tests {
     }
 
     #[test]
+    fn triggers_are_all_of_the_app_or_left_as_they_are() {
+        let read = |manifest: &str| {
+            let temp = folder(&[(MANIFEST, manifest), ("a.rhai", "1")]);
+            read(temp.path()).and_then(|project| project.triggers()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("name = 'demo'"), Ok(None), "to send them would need a scope");
+        assert_eq!(read("triggers = []"), Ok(Some(Vec::new())));
+        let nightly = "name = 'nightly'\nkind = 'cron'\nscript = 'a'\ncron = '0 3 * * *'\njitter_ms = 5000\n";
+        for table in ["trigger", "triggers"] {
+            let triggers = read(&format!("[[{table}]]\n{nightly}")).unwrap().unwrap();
+            let sent = serde_json::to_value(&triggers[0]).unwrap();
+            assert_eq!((&sent["kind"], &sent["jitter_ms"]), (&"cron".into(), &5000.into()));
+        }
+        let refused = |changed: &str| read(&format!("[[trigger]]\n{changed}")).unwrap_err();
+        let missing = refused(&nightly.replace("'a'", "'b'"));
+        assert!(missing.contains("the trigger nightly names the script b, which has no file"), "{missing}");
+        let never = refused(&nightly.replace("0 3 * * *", "0 0 30 2 *"));
+        assert!(
+            never.contains(&format!("{MANIFEST}:1: cron: the schedule")) && never.contains("never fires"),
+            "{never}"
+        );
+        let foreign = refused(&format!("{nightly}queue = 'jobs'\n"));
+        assert!(foreign.contains("queue: a trigger of kind cron has no such field"), "{foreign}");
+    }
+
+    #[test]
     fn a_folder_may_be_nothing_but_static_files() {
         let route = "[[routes]]\npath = '/*path'\nfiles = 'static'\nmax_age = 60\n";
         let temp = folder(&[(MANIFEST, route), ("static/index.html", "x"), ("static/no-script.rhai", "(")]);
@@ -469,7 +511,7 @@ mod tests {
         assert!(refused(&[("a b.rhai", "")]).contains("allowed are"));
         let manifest = |text: &str| refused(&[(MANIFEST, text), ("a.rhai", "")]);
         let cases = [
-            ("\nnam = 'x'", ":2: there is no field nam; allowed are name, routes, limits"),
+            ("\nnam = 'x'", ":2: there is no field nam; allowed are name, routes, trigger, triggers"),
             ("name = 1", ":1: it is the number 1; allowed is a text"),
             ("routes = 'x'", ":1: it is the text \"x\"; allowed is an array"),
             ("[[routes]]\npath = '/x'\n", ": the route /x needs a script, or a folder of files"),

@@ -18,4 +18,5 @@ mod lifecycle;
 mod limits;
 mod secrets;
 mod support;
+mod triggers;
 mod usage;

@@ -198,7 +198,7 @@ async fn insert(
         spec.kind().as_str(),
         spec.name.as_str(),
         spec.enabled,
-        spec.retry.max_attempts.map(|attempts| attempts as i16),
+        spec.retry.max_attempts.map(u16::cast_signed),
         spec.retry.base_delay_ms.map(bigint),
         spec.retry.max_delay_ms.map(bigint),
         by.as_uuid(),
@@ -232,7 +232,7 @@ async fn update(
         script_id(connection, app, &spec.script).await?,
         spec.name.as_str(),
         spec.enabled,
-        spec.retry.max_attempts.map(|attempts| attempts as i16),
+        spec.retry.max_attempts.map(u16::cast_signed),
         spec.retry.base_delay_ms.map(bigint),
         spec.retry.max_delay_ms.map(bigint),
         by.as_uuid(),
@@ -396,10 +396,10 @@ async fn put_address(
     );
     match put.execute(connection).await {
         Ok(_) => Ok(()),
-        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
-            Err(StoreError::AddressTaken { address })
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(match StoreError::unique(error, "address") {
+            StoreError::AlreadyExists { .. } => StoreError::AddressTaken { address },
+            other => other,
+        }),
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{CronSlot, Trigger};
 use crate::{
     Page, PageSize, Store, StoreError,
-    text::{parse, unsigned},
+    text::{bigint, parse, unsigned},
 };
 
 /// Which triggers.
@@ -64,7 +64,7 @@ impl Store {
             "SELECT scheduled_for, event_id, created_at FROM cron_slots
             WHERE trigger_id = $1 ORDER BY scheduled_for DESC LIMIT $2",
             trigger.as_uuid(),
-            size.get() as i64,
+            bigint(size.get()),
         );
         let rows = rows.fetch_all(&self.pool).await?.into_iter();
         Ok(rows

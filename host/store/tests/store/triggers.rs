@@ -13,10 +13,11 @@ use time::{Duration, OffsetDateTime};
 
 use crate::fixture::{app_name, script_name, size, upload, with_app};
 
-fn spec(name: &str, kind: &str, fields: Value) -> TriggerSpec {
-    let mut trigger = json!({ "name": name, "kind": kind, "script": "main" });
-    trigger.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    serde_json::from_value(trigger).unwrap()
+fn spec(name: &str, kind: &str, mut fields: Value) -> TriggerSpec {
+    for (field, value) in [("name", name), ("kind", kind), ("script", "main")] {
+        fields[field] = value.into();
+    }
+    serde_json::from_value(fields).unwrap()
 }
 
 /// One of each kind, by name.
@@ -272,10 +273,9 @@ async fn a_time_that_is_due_outlives_a_deployment_of_the_same_schedule() {
     let store = database.store().await;
     let app = store.create_app(&app_name("demo")).await.unwrap().id;
     upload(&store, app, "main", "1", &[]).await;
-    let hourly = |fields: Value| {
-        let mut all = json!({ "cron": "0 * * * *" });
-        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        spec("t", "cron", all)
+    let hourly = |mut fields: Value| {
+        fields["cron"] = "0 * * * *".into();
+        spec("t", "cron", fields)
     };
     let by = PrincipalId::generate();
     let put = async |spec: TriggerSpec| store.put_trigger(app, by, &spec).await.unwrap().trigger().next_at;

@@ -7,11 +7,12 @@ fn read(json: Value) -> Result<TriggerSpec, String> {
     serde_json::from_value(json).map_err(|error| error.to_string())
 }
 
-fn with(kind: &str, fields: Value) -> Value {
-    let mut trigger = json!({ "name": "t", "kind": kind, "script": "s" });
-    let members = trigger.as_object_mut().unwrap();
-    members.extend(fields.as_object().unwrap().clone());
-    trigger
+/// A trigger with these fields beside those that each has.
+fn with(kind: &str, mut fields: Value) -> Value {
+    for (name, value) in [("name", "t"), ("kind", kind), ("script", "s")] {
+        fields[name] = value.into();
+    }
+    fields
 }
 
 #[test]
