@@ -83,10 +83,10 @@ pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
 pub use trigger::{
-    CronSource, Emission, Emitted, Jitter, KvOperation, KvOperations, Lineage, MessageOptions, MissedRuns,
-    OutboxKind, OutgoingMail, RetryOverrides, RetryPolicy, Schedule, ScheduleError, TriggerConfig,
-    TriggerConfigError, TriggerError, TriggerKind, TriggerSource, TriggerSpec, UnknownTriggerKind,
-    collection_matches,
+    CronSource, DueSlots, Emission, Emitted, Jitter, KvOperation, KvOperations, Lineage, MessageOptions,
+    MissedRuns, OutboxKind, OutgoingMail, RetryOverrides, RetryPolicy, Schedule, ScheduleError,
+    TriggerConfig, TriggerConfigError, TriggerError, TriggerKind, TriggerSource, TriggerSpec,
+    UnknownTriggerKind, collection_matches,
 };
 pub use usage::{Hour, Latencies};
 pub use uses::{Grants, UseKind, Used, Uses};

@@ -23,7 +23,7 @@ use crate::{
     OrchestratorConfig, SandboxMode,
     admission::Admission,
     directory::{self, Directory},
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, cron},
     files::Files,
     gate::Keeper,
     history::{self, History},
@@ -112,6 +112,8 @@ impl Orchestrator {
         tasks.spawn(settler);
         tasks.spawn(Arc::clone(&dispatcher).run(drain.clone()));
         tasks.spawn(Arc::clone(&dispatcher).beat_while_working(stop.clone()));
+        let directory = Arc::clone(&invoker.directory);
+        tasks.spawn(cron::run(store.clone(), directory, drain.clone()));
         let told = (store, stop.clone());
         tasks.spawn(async move { told.0.tell_others(told.1).await });
         let ingress = Arc::new(Ingress::new(&config, Arc::clone(&invoker), keeper, files));

@@ -79,6 +79,6 @@ pub use sessions::{SESSION_IDLE, SESSION_LIFETIME, SessionGrant, SignInRecord};
 pub use signing_keys::{SigningKey, SigningKeyInfo};
 pub use store::Store;
 pub use tokens::{NewToken, Token, TokenGrant, TokenHash, TokenMaker};
-pub use triggers::{BundleTriggers, CronSlot, MatchingTrigger, PutTrigger, Trigger};
+pub use triggers::{BundleTriggers, CronRound, CronSlot, MatchingTrigger, PutTrigger, Trigger};
 pub use usage::{AppUsage, HourFuel, StoredFuel, UsageCounts, UsagePeriod, UsageRange, UsageRow};
 pub use variables::Variable;

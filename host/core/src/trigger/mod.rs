@@ -1,6 +1,7 @@
 //! Triggers and the events that they handle: kinds, retries, and where an event came from.
 
 mod config;
+mod due;
 mod emission;
 mod pattern;
 mod retry;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{EventId, EventKind};
 
 pub use config::{TriggerConfig, TriggerConfigError};
+pub use due::DueSlots;
 pub use emission::{Emission, Emitted, MessageOptions, OutgoingMail};
 pub use pattern::collection_matches;
 pub use retry::{Jitter, RetryPolicy};

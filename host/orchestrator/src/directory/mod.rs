@@ -29,6 +29,7 @@ pub(crate) struct Directory {
     stale: Notify,
     /// What was loaded again since it was last asked for.
     changed: std::sync::Mutex<Changed>,
+    schedules: Notify,
 }
 
 /// Apps that were loaded again.
@@ -57,6 +58,7 @@ impl Directory {
             turn: Mutex::new(()),
             stale: Notify::new(),
             changed: <_>::default(),
+            schedules: Notify::new(),
         }
     }
 
@@ -91,6 +93,7 @@ impl Directory {
         }
         self.snapshot.store(Arc::new(snapshot));
         self.lock_changed().apps.insert(app);
+        self.schedules.notify_waiters();
         self.sources.store.wake_here(Woken::default());
         Ok(())
     }
@@ -107,6 +110,7 @@ impl Directory {
         }
         self.snapshot.store(Arc::new(snapshot));
         *self.lock_changed() = Changed { apps: BTreeSet::new(), everything: true };
+        self.schedules.notify_waiters();
         self.sources.store.wake_here(Woken::default());
         Ok(())
     }
@@ -114,6 +118,13 @@ impl Directory {
     /// The apps that were loaded again since the last call. Whoever handles events is woken when there are some.
     pub(crate) fn take_changed(&self) -> Changed {
         std::mem::take(&mut *self.lock_changed())
+    }
+
+    /// Waits for the next change of any app, from the call on.
+    pub(crate) fn schedules_changed(&self) -> impl Future<Output = ()> + '_ {
+        let mut changed = Box::pin(self.schedules.notified());
+        changed.as_mut().enable();
+        changed
     }
 
     fn lock_changed(&self) -> std::sync::MutexGuard<'_, Changed> {

@@ -5,6 +5,7 @@
 //! else goes through one batch after the other. While nothing is due, the loop sleeps until a wake-up, a time that is
 //! known, or a scan that finds what was missed.
 
+pub(crate) mod cron;
 mod event;
 mod schedule;
 mod settler;

@@ -1,9 +1,9 @@
 //! Moving events from the outbox to the dead letters, and telling the triggers that wait for such.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use picloud_core::{
-    AppId, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerId, TriggerKind, WorkerId,
+    AppId, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerKind, TriggerName, WorkerId,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::{
     StoreError,
     outbox::{Claim, EventFault, LaneId, NewEvent, Removed},
+    text::parse,
+    triggers,
 };
 
 /// A claimed event that is given up.
@@ -32,8 +34,8 @@ pub(crate) struct Letter {
     app: AppId,
     event: EventId,
     lineage: Lineage,
-    kind: String,
-    trigger: Option<String>,
+    kind: OutboxKind,
+    trigger: Option<TriggerName>,
     payload: String,
     code: String,
     message: String,
@@ -142,8 +144,10 @@ pub(crate) async fn bury(
                 parent: row.parent_id.map(EventId::from_uuid),
                 depth: row.depth.cast_unsigned(),
             },
-            kind: row.kind,
-            trigger: row.trigger_name,
+            kind: OutboxKind::parse(&row.kind).ok_or_else(|| {
+                StoreError::Database(format!("unknown kind of event {:?}", row.kind).into())
+            })?,
+            trigger: row.trigger_name.as_deref().map(parse).transpose()?,
             payload: row.payload,
             code: row.code,
             message: row.message,
@@ -187,26 +191,14 @@ pub(crate) async fn tell(
     if letters.is_empty() {
         return Ok(told);
     }
-    let apps: BTreeSet<Uuid> = letters.iter().map(|letter| letter.app.as_uuid()).collect();
-    let rows = sqlx::query!(
-        "SELECT t.id, t.app_id, d.source_kinds, d.source_triggers FROM triggers t
-        JOIN dead_letter_trigger_details d ON d.trigger_id = t.id
-        WHERE t.app_id = ANY ($1) AND t.kind = 'dead_letter' AND t.enabled ORDER BY t.id",
-        &apps.into_iter().collect::<Vec<_>>(),
-    );
-    for row in rows.fetch_all(connection).await? {
-        let app = AppId::from_uuid(row.app_id);
-        let is_wanted = |letter: &&Letter| {
-            let of_kind = row.source_kinds.is_empty() || row.source_kinds.contains(&letter.kind);
-            let of_trigger = row.source_triggers.is_empty()
-                || letter.trigger.as_ref().is_some_and(|name| row.source_triggers.contains(name));
-            letter.app == app && of_kind && of_trigger
-        };
-        for letter in letters.iter().filter(is_wanted) {
+    for letter in letters {
+        let waiting =
+            triggers::list_matching_dead_letter(connection, letter.app, letter.kind, letter.trigger.as_ref());
+        for trigger in waiting.await? {
             let event = NewEvent::new(OutboxKind::Trigger(TriggerKind::DeadLetter), letter.text()?);
-            told.entry(app).or_default().push(NewEvent {
+            told.entry(letter.app).or_default().push(NewEvent {
                 lineage: letter.lineage.child(letter.event),
-                trigger: Some(TriggerId::from_uuid(row.id)),
+                trigger: Some(trigger.id),
                 dead_letter: Some(letter.id),
                 ..event
             });
@@ -221,8 +213,8 @@ impl Letter {
             dead_letter_id: self.id,
             source: Source {
                 id: self.event,
-                kind: &self.kind,
-                trigger: self.trigger.as_deref(),
+                kind: self.kind.as_str(),
+                trigger: self.trigger.as_ref().map(TriggerName::as_str),
                 created_at: self.created_at,
                 event: serde_json::from_str(&self.payload).map_err(StoreError::corrupt)?,
             },

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AppId, Effects, Emission, Emitted, EventId, KvId, KvWrite, Lineage, OutboxKind, TriggerId, TriggerKind,
+    AppId, Effects, Emission, Emitted, EventId, KvId, KvOperation, KvWrite, Lineage, OutboxKind, TriggerId,
+    TriggerKind, TriggerSource,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,7 +15,7 @@ use super::{
     NewEvent, OutboxLimit,
     insert::{Inserted, insert},
 };
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, triggers};
 
 /// What events are made under.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +35,6 @@ impl Emitting {
 /// Values of entries before they are written.
 type Before = BTreeMap<KvId, Option<Arc<str>>>;
 
-/// A trigger of the app, and what it waits for.
-struct Waiting {
-    id: TriggerId,
-    pattern: String,
-    operations: Vec<String>,
-}
-
 /// The changes of key-value data that triggers wait for, with the values of before.
 #[derive(Default)]
 pub(crate) struct KvEvents<'a>(Vec<(TriggerId, &'a KvId, &'a KvWrite, Option<Arc<str>>)>);
@@ -55,20 +49,12 @@ impl<'a> KvEvents<'a> {
         if effects.kv.is_empty() {
             return Ok(Self::default());
         }
-        let waiting = kv_triggers(connection, app).await?;
-        if waiting.is_empty() {
-            return Ok(Self::default());
-        }
+        let waiting = triggers::kv_triggers(connection, app).await?;
         let mut found = Vec::new();
         for (id, write) in &effects.kv {
-            let operation = operation(write);
-            for trigger in &waiting {
-                if trigger.operations.iter().any(|wanted| wanted == operation)
-                    && matches(&trigger.pattern, id.collection.as_str())
-                {
-                    found.push((trigger.id, id, write));
-                }
-            }
+            let is_for = |source: &TriggerSource| source.is_for_kv(&id.collection, operation(write));
+            let waiting = waiting.iter().filter(|waiting| is_for(&waiting.source));
+            found.extend(waiting.map(|waiting| (waiting.trigger.id, id, write)));
         }
         if found.is_empty() {
             return Ok(Self::default());
@@ -92,7 +78,7 @@ impl<'a> KvEvents<'a> {
             let payload = KvPayload {
                 collection: id.collection.as_str(),
                 key: id.key.as_str(),
-                operation: operation(write),
+                operation: operation(write).as_str(),
                 value,
                 old_value: before.as_deref().map(raw).transpose()?,
             };
@@ -135,17 +121,15 @@ pub(crate) async fn emit(
     emitting: &Emitting,
 ) -> Result<Inserted, StoreError> {
     let mut events = kv.into_events(emitting)?;
-    let publishes = emissions.iter().any(|emission| matches!(emission.what, Emitted::Publication { .. }));
-    let subscribers = if publishes { topic_triggers(connection, app).await? } else { Vec::new() };
     for emission in emissions {
         match &emission.what {
             Emitted::Publication { topic, body } => {
                 let payload = text(&TopicPayload { topic: topic.as_str(), body: raw(body)? })?;
-                let matching = subscribers.iter().filter(|waiting| matches(&waiting.pattern, topic.as_str()));
-                for (at, waiting) in matching.enumerate() {
+                let listeners = triggers::list_matching_topic(connection, app, topic).await?;
+                for (at, listener) in listeners.into_iter().enumerate() {
                     // The script knows the publication by one id; the first delivery has it.
                     let id = if at == 0 { emission.id } else { EventId::generate() };
-                    events.push(of_trigger(TriggerKind::Topic, waiting.id, payload.clone(), id, emitting));
+                    events.push(of_trigger(TriggerKind::Topic, listener.id, payload.clone(), id, emitting));
                 }
             }
             Emitted::Message { queue, body, options } => {
@@ -206,18 +190,10 @@ fn of_trigger(
     NewEvent { id, lineage: emitting.lineage(id), trigger: Some(trigger), ..event }
 }
 
-const fn operation(write: &KvWrite) -> &'static str {
+const fn operation(write: &KvWrite) -> KvOperation {
     match write {
-        KvWrite::Set { .. } => "set",
-        KvWrite::Delete => "delete",
-    }
-}
-
-/// `*`, a beginning and `*`, or the whole name.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => pattern == name,
+        KvWrite::Set { .. } => KvOperation::Set,
+        KvWrite::Delete => KvOperation::Delete,
     }
 }
 
@@ -227,39 +203,6 @@ fn raw(text: &str) -> Result<&RawValue, StoreError> {
 
 fn text(payload: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(payload).map_err(StoreError::corrupt)
-}
-
-async fn kv_triggers(connection: &mut PgConnection, app: AppId) -> Result<Vec<Waiting>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT t.id, d.collection_pattern, d.operations FROM triggers t
-        JOIN kv_trigger_details d ON d.trigger_id = t.id
-        WHERE t.app_id = $1 AND t.kind = 'kv' AND t.enabled ORDER BY t.id",
-        app.as_uuid(),
-    );
-    let rows = rows.fetch_all(connection).await?.into_iter();
-    Ok(rows
-        .map(|row| Waiting {
-            id: TriggerId::from_uuid(row.id),
-            pattern: row.collection_pattern,
-            operations: row.operations,
-        })
-        .collect())
-}
-
-async fn topic_triggers(connection: &mut PgConnection, app: AppId) -> Result<Vec<Waiting>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT t.id, d.topic_pattern FROM triggers t JOIN topic_trigger_details d ON d.trigger_id = t.id
-        WHERE t.app_id = $1 AND t.kind = 'topic' AND t.enabled ORDER BY t.id",
-        app.as_uuid(),
-    );
-    let rows = rows.fetch_all(connection).await?.into_iter();
-    Ok(rows
-        .map(|row| Waiting {
-            id: TriggerId::from_uuid(row.id),
-            pattern: row.topic_pattern,
-            operations: Vec::new(),
-        })
-        .collect())
 }
 
 async fn values(
@@ -285,19 +228,4 @@ async fn values(
         before.insert(ids[at].clone(), Some(row.value.into()));
     }
     Ok(before)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_are_names_or_beginnings() {
-        for (pattern, name) in [("*", "a"), ("users:*", "users:x"), ("users:*", "users:"), ("a", "a")] {
-            assert!(matches(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [("users:*", "user:x"), ("a", "ab"), ("a", "b")] {
-            assert!(!matches(pattern, name), "{pattern} {name}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Triggers: which scripts run when something happens. What happens, and when they run, is not here.
 
+mod cron;
 mod matching;
 mod put;
 mod read;
@@ -7,7 +8,9 @@ mod read;
 use picloud_core::{EventId, PrincipalId, TriggerId, TriggerName, TriggerSpec};
 use time::OffsetDateTime;
 
+pub use cron::CronRound;
 pub use matching::MatchingTrigger;
+pub(crate) use matching::{kv_triggers, list_matching_dead_letter, list_matching_topic};
 pub(crate) use put::{PutTriggers, replace_triggers};
 pub(crate) use read::enabled_triggers;
 

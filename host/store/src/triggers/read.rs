@@ -218,14 +218,26 @@ impl Row {
         let (Some(schedule), Some(timezone)) = (&self.schedule, &self.timezone) else {
             return Err(incomplete());
         };
-        let milliseconds = |stored: Option<i64>| Duration::from_millis(stored.map_or(0, unsigned));
-        Ok(CronSource {
-            schedule: Schedule::new(schedule, timezone).map_err(StoreError::corrupt)?,
-            missed: self.missed.as_deref().and_then(MissedRuns::parse).ok_or_else(incomplete)?,
-            max_lateness: milliseconds(self.max_lateness_ms),
-            jitter: milliseconds(self.jitter_ms),
-        })
+        let missed = self.missed.as_deref().ok_or_else(incomplete)?;
+        let (lateness, jitter) = (self.max_lateness_ms.unwrap_or(0), self.jitter_ms.unwrap_or(0));
+        cron_source(schedule, timezone, missed, lateness, jitter)
     }
+}
+
+/// The schedule of a trigger, of its columns.
+pub(super) fn cron_source(
+    schedule: &str,
+    timezone: &str,
+    missed: &str,
+    max_lateness_ms: i64,
+    jitter_ms: i64,
+) -> Result<CronSource, StoreError> {
+    Ok(CronSource {
+        schedule: Schedule::new(schedule, timezone).map_err(StoreError::corrupt)?,
+        missed: MissedRuns::parse(missed).ok_or_else(incomplete)?,
+        max_lateness: Duration::from_millis(unsigned(max_lateness_ms)),
+        jitter: Duration::from_millis(unsigned(jitter_ms)),
+    })
 }
 
 /// What a trigger for key-value entries waits for, of its columns.

@@ -1,0 +1,152 @@
+//! Times of schedules that have come: each makes one event, whoever looks.
+
+use std::time::Duration;
+
+use picloud_core::{AppId, EventId, OutboxKind, TriggerId, TriggerKind};
+use serde::Serialize;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::read::cron_source;
+use crate::{
+    Store, StoreError,
+    outbox::{NewEvent, OutboxLimit, insert},
+};
+
+/// The most triggers that are looked after at once.
+const BATCH: i64 = 100;
+
+/// What looking after the schedules did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CronRound {
+    /// Events that were made.
+    pub events: usize,
+    /// Times that were missed.
+    pub missed: usize,
+    /// How long until the next time; `None` where there is none.
+    pub next_in: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Payload<'a> {
+    #[serde(with = "time::serde::rfc3339")]
+    scheduled_for: OffsetDateTime,
+    schedule: &'a str,
+    timezone: &'a str,
+}
+
+struct Due {
+    trigger_id: Uuid,
+    app_id: Uuid,
+    schedule: String,
+    timezone: String,
+    missed: String,
+    max_lateness_ms: i64,
+    jitter_ms: i64,
+    next_at: OffsetDateTime,
+    now: OffsetDateTime,
+}
+
+impl Store {
+    /// Makes the events of the times that have come, and notes the next times, in one transaction. Any process may do so at
+    /// any time.
+    pub async fn fire_schedules(&self) -> Result<CronRound, StoreError> {
+        let mut round = CronRound::default();
+        let mut transaction = self.pool.begin().await?;
+        let due = sqlx::query_as!(
+            Due,
+            r#"SELECT c.trigger_id, t.app_id, c.schedule, c.timezone, c.missed, c.max_lateness_ms, c.jitter_ms,
+                c.next_at AS "next_at!", statement_timestamp() AS "now!"
+            FROM cron_trigger_details c JOIN triggers t ON t.id = c.trigger_id
+            WHERE c.next_at <= statement_timestamp() AND t.enabled
+            ORDER BY c.next_at LIMIT $1 FOR UPDATE OF c SKIP LOCKED"#,
+            BATCH,
+        );
+        let due = due.fetch_all(&mut *transaction).await?;
+        let is_full = due.len() as i64 == BATCH;
+        let mut lanes = std::collections::BTreeSet::new();
+        for due in due {
+            let inserted = self.fire(&mut transaction, &due, &mut round).await?;
+            lanes.extend(inserted);
+        }
+        transaction.commit().await?;
+        self.wakes.wake(&lanes);
+        round.next_in = if is_full { Some(Duration::ZERO) } else { self.next_schedule().await? };
+        Ok(round)
+    }
+
+    async fn fire(
+        &self,
+        connection: &mut PgConnection,
+        due: &Due,
+        round: &mut CronRound,
+    ) -> Result<Vec<crate::LaneId>, StoreError> {
+        let (trigger, app) = (TriggerId::from_uuid(due.trigger_id), AppId::from_uuid(due.app_id));
+        let source =
+            cron_source(&due.schedule, &due.timezone, &due.missed, due.max_lateness_ms, due.jitter_ms)?;
+        let slots = source.due(due.next_at, due.now);
+        let mut events = Vec::with_capacity(slots.run.len());
+        for slot in &slots.run {
+            let payload = Payload { scheduled_for: *slot, schedule: &due.schedule, timezone: &due.timezone };
+            let payload = serde_json::to_string(&payload).map_err(StoreError::corrupt)?;
+            let delay = source.starts_at(trigger, *slot) - due.now;
+            events.push(NewEvent {
+                trigger: Some(trigger),
+                delay: delay.try_into().unwrap_or(Duration::ZERO),
+                ..NewEvent::new(OutboxKind::Trigger(TriggerKind::Cron), payload)
+            });
+        }
+        let times: Vec<OffsetDateTime> = slots.run.iter().chain(&slots.missed).copied().collect();
+        let ids: Vec<Option<Uuid>> = events
+            .iter()
+            .map(|event| Some(event.id.as_uuid()))
+            .chain(slots.missed.iter().map(|_| None))
+            .collect();
+        let new = sqlx::query_scalar!(
+            "INSERT INTO cron_slots (trigger_id, scheduled_for, event_id)
+            SELECT $1, slot, event FROM unnest($2::timestamptz[], $3::uuid[]) AS s (slot, event)
+            ON CONFLICT (trigger_id, scheduled_for) DO NOTHING RETURNING event_id",
+            due.trigger_id,
+            &times,
+            &ids as _,
+        );
+        let new: Vec<Option<EventId>> =
+            new.fetch_all(&mut *connection).await?.into_iter().map(|id| id.map(EventId::from_uuid)).collect();
+        events.retain(|event| new.contains(&Some(event.id)));
+        round.events += events.len();
+        round.missed += new.iter().filter(|id| id.is_none()).count();
+        // Schedules are bounded by themselves: they are not counted against the app's limit.
+        let inserted = insert(self, connection, app, &events, OutboxLimit(u64::MAX)).await?;
+        let advanced = sqlx::query!(
+            "UPDATE cron_trigger_details SET next_at = $2 WHERE trigger_id = $1",
+            due.trigger_id,
+            slots.next,
+        );
+        advanced.execute(connection).await?;
+        Ok(inserted.lanes.into_iter().collect())
+    }
+
+    /// How long until the next time of any schedule; `None` where there is none.
+    async fn next_schedule(&self) -> Result<Option<Duration>, StoreError> {
+        let next = sqlx::query_scalar!(
+            r#"SELECT (extract(epoch FROM min(c.next_at) - statement_timestamp()) * 1000000)::bigint
+            FROM cron_trigger_details c JOIN triggers t ON t.id = c.trigger_id WHERE t.enabled"#
+        );
+        let next = next.fetch_one(&self.claims).await?;
+        Ok(next.map(|microseconds| Duration::from_micros(microseconds.try_into().unwrap_or(0))))
+    }
+
+    /// Removes at most `limit` times that are older than `days`, and answers how many.
+    pub async fn remove_old_cron_slots(&self, days: u16, limit: u32) -> Result<u64, StoreError> {
+        let removed = sqlx::query!(
+            "DELETE FROM cron_slots WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM cron_slots WHERE created_at < now() - $1 * interval '1 day'
+                ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ))",
+            f64::from(days),
+            i64::from(limit),
+        );
+        Ok(removed.execute(&self.pool).await?.rows_affected())
+    }
+}
