@@ -67,17 +67,17 @@ impl MailArgs {
 
     /// What the listener is started with.
     pub(crate) fn smtp(&self, app_domain: &DomainName) -> SmtpConfig {
+        let defaults = SmtpConfig::new(self.domain(app_domain));
+        let (mail, event) = (self.smtp_max_bytes as usize, self.smtp_max_event_bytes as usize);
         SmtpConfig {
-            max_message_bytes: self.smtp_max_bytes as usize,
-            max_event_bytes: self.smtp_max_event_bytes as usize,
-            // The largest mail twice over, so that it always fits.
-            max_buffered_bytes: SmtpConfig::new(app_domain.clone())
-                .max_buffered_bytes
-                .max(self.smtp_max_bytes as usize * 4),
+            max_message_bytes: mail,
+            max_event_bytes: event,
+            // The largest mail always fits: buffers are doubled, and it is there once more decoded.
+            max_buffered_bytes: defaults.max_buffered_bytes.max(mail * 4 + event * defaults.max_events),
             max_connections: self.smtp_max_connections as usize,
             max_connections_per_peer: self.smtp_max_connections_per_address as usize,
             mails_per_minute: self.smtp_mails_per_minute as u32,
-            ..SmtpConfig::new(self.domain(app_domain))
+            ..defaults
         }
     }
 
