@@ -1,6 +1,6 @@
 //! E-mail: the listener that takes it, and the relay that sends it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use picloud_core::{DomainName, SecretValue};
@@ -54,6 +54,10 @@ pub(crate) struct MailArgs {
     #[arg(long, env = "PICLOUD_SMTP_RELAY_PASSWORD_FILE", value_name = "FILE")]
     smtp_relay_password_file: Option<PathBuf>,
 
+    /// File of certificates (PEM) of authorities to trust for the relay, beside the public ones
+    #[arg(long, env = "PICLOUD_SMTP_RELAY_CA_FILE", value_name = "FILE")]
+    smtp_relay_ca_file: Option<PathBuf>,
+
     /// Address that scripts send from; {app} in it becomes the app's name: {app}@apps.example.org
     #[arg(long, env = "PICLOUD_MAIL_FROM", value_name = "ADDRESS", value_parser = str::parse::<SenderAddress>)]
     mail_from: Option<SenderAddress>,
@@ -99,7 +103,13 @@ impl MailArgs {
                 Some(secret_file::read("PICLOUD_SMTP_RELAY_PASSWORD_FILE", file, password)?)
             }
         };
-        let config = RelayConfig { url, password, from, hello: self.domain(app_domain) };
+        let read = |file: &PathBuf| {
+            fs::read(file).map_err(|error| {
+                usage(&format!("PICLOUD_SMTP_RELAY_CA_FILE is {}: {error}; allowed is a file of certificates in PEM form", file.display()))
+            })
+        };
+        let roots = self.smtp_relay_ca_file.as_ref().map(read).transpose()?;
+        let config = RelayConfig { url, password, from, hello: self.domain(app_domain), roots };
         let relay =
             Relay::new(config).map_err(|error| usage(&format!("PICLOUD_SMTP_RELAY is set; {error}")))?;
         Ok(Some(relay))
@@ -110,6 +120,7 @@ impl MailArgs {
         let set = [
             ("PICLOUD_SMTP_RELAY_PASSWORD", self.smtp_relay_password.is_some()),
             ("PICLOUD_SMTP_RELAY_PASSWORD_FILE", self.smtp_relay_password_file.is_some()),
+            ("PICLOUD_SMTP_RELAY_CA_FILE", self.smtp_relay_ca_file.is_some()),
             ("PICLOUD_MAIL_FROM", self.mail_from.is_some()),
         ];
         match set.iter().find(|(_, is_set)| *is_set) {
