@@ -37,8 +37,29 @@ while read -r command; do
 done
 "#;
 
-/// A new, empty PostgreSQL cluster on a Unix socket in a private folder. Nothing of it is kept: it does not
-/// sync to disk, and it goes with this value or with the process, also if that is killed.
+/// What a cluster does for what is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// Nothing: it is for tests, and nothing of it is kept.
+    None,
+    /// What PostgreSQL does by default, for measuring what that costs.
+    Full,
+}
+
+impl Durability {
+    const fn options(self) -> &'static str {
+        match self {
+            Self::None => {
+                "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB \
+                 -c autovacuum=off"
+            }
+            Self::Full => "-c shared_buffers=128MB",
+        }
+    }
+}
+
+/// A new, empty PostgreSQL cluster on a Unix socket in a private folder. Nothing of it is kept: it goes with this
+/// value or with the process, also if that is killed.
 #[derive(Debug)]
 pub struct ThrowawayCluster {
     home: PathBuf,
@@ -52,11 +73,21 @@ impl ThrowawayCluster {
     /// The superuser of the cluster; it needs no password.
     pub const USER: &str = "postgres";
 
-    /// Makes and starts a cluster. Blocks for about a second.
+    /// Makes and starts a cluster that does not sync to disk. Blocks for about a second.
     pub fn start() -> Result<Self, ServerError> {
+        Self::start_as(Durability::None)
+    }
+
+    /// Makes and starts a cluster that is as durable as PostgreSQL is by default, for measuring. Blocks for about a
+    /// second.
+    pub fn start_durable() -> Result<Self, ServerError> {
+        Self::start_as(Durability::Full)
+    }
+
+    fn start_as(durability: Durability) -> Result<Self, ServerError> {
         let binaries = find_binaries()?;
         let home = make_home(server_user()?.as_ref())?;
-        let mut keeper = keeper(&binaries, &home)?;
+        let mut keeper = keeper(&binaries, &home, durability)?;
         let commands = keeper.stdin.take();
         let stdout = keeper.stdout.take().ok_or_else(|| not_run(ErrorKind::BrokenPipe.into()))?;
         let mut cluster = Self { home, binaries, keeper, commands, answers: BufReader::new(stdout) };
@@ -118,12 +149,12 @@ impl Drop for ThrowawayCluster {
 }
 
 /// Starts the shell that keeps the server in `home`, as the user that owns it.
-fn keeper(binaries: &Binaries, home: &Path) -> Result<Child, ServerError> {
+fn keeper(binaries: &Binaries, home: &Path, durability: Durability) -> Result<Child, ServerError> {
     let options = format!(
         "-c listen_addresses='' -c unix_socket_directories='{}' -c unix_socket_permissions=0777 \
-         -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB \
-         -c max_connections=200 -c autovacuum=off",
-        home.display()
+         -c max_connections=200 {}",
+        home.display(),
+        durability.options()
     );
     let mut command = Command::new(SHELL);
     command.args(["-c", KEEPER, "keeper"]).arg(binaries.folder()).arg(home).arg(options);
@@ -158,7 +189,7 @@ mod tests {
     #[test]
     fn an_owner_that_is_gone_early_leaves_nothing_behind() {
         let home = make_home(server_user().unwrap().as_ref()).unwrap();
-        let mut keeper = keeper(&find_binaries().unwrap(), &home).unwrap();
+        let mut keeper = keeper(&find_binaries().unwrap(), &home, Durability::None).unwrap();
         // As the end of a process does, also of a killed one.
         drop(keeper.stdin.take());
         drop(keeper.stdout.take());
@@ -178,5 +209,18 @@ mod tests {
         assert!(socket.exists());
         drop(cluster);
         assert!(!home.exists());
+    }
+
+    #[test]
+    fn a_cluster_for_measuring_is_durable_and_others_are_not() {
+        let show = |cluster: &ThrowawayCluster| {
+            let mut psql = Command::new(cluster.binaries().program("psql"));
+            psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--username", ThrowawayCluster::USER])
+                .args(["--command", "SHOW fsync", "--command", "SHOW synchronous_commit", "--host"])
+                .arg(cluster.socket_dir());
+            String::from_utf8(psql.output().unwrap().stdout).unwrap()
+        };
+        assert_eq!(show(&ThrowawayCluster::start_durable().unwrap()), "on\non\n");
+        assert_eq!(show(&ThrowawayCluster::start().unwrap()), "off\noff\n");
     }
 }

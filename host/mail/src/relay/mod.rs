@@ -13,7 +13,7 @@ use lettre::{
     transport::smtp::{
         Error as TransportError,
         authentication::Credentials,
-        client::{Tls, TlsParameters},
+        client::{Certificate, Tls, TlsParameters},
         extension::ClientId,
     },
 };
@@ -25,6 +25,9 @@ use settings::Security;
 
 /// For each answer of the relay.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a certificate begins in a file.
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// The most characters of what a relay says that are kept.
 const MAX_TEXT_CHARS: usize = 500;
@@ -43,6 +46,8 @@ pub struct RelayConfig {
     pub from: SenderAddress,
     /// What this server calls itself.
     pub hello: DomainName,
+    /// Certificates (PEM) of authorities to trust, beside the public ones.
+    pub roots: Option<Vec<u8>>,
 }
 
 /// Why there can be no relay with these settings.
@@ -57,6 +62,9 @@ pub enum RelayError {
     /// The password would be sent in clear.
     #[error("the relay's URL has a user and tls=none; a password is never sent in clear")]
     PasswordInClear,
+    /// There are to be authorities, and there is none.
+    #[error("the file of authorities has no certificate; allowed is a file of certificates in PEM form")]
+    NoAuthority,
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -92,8 +100,11 @@ pub struct Relay {
 impl Relay {
     /// A relay with these settings. Nothing is connected yet.
     pub fn new(config: RelayConfig) -> Result<Self, RelayError> {
-        let RelayConfig { url, password, from, hello } = config;
-        let tls = || TlsParameters::new(url.host.clone()).map_err(|error| RelayError::Tls(error.to_string()));
+        let RelayConfig { url, password, from, hello, roots } = config;
+        if roots.as_ref().is_some_and(|pem| !has_certificate(pem)) {
+            return Err(RelayError::NoAuthority);
+        }
+        let tls = || tls(&url.host, roots.as_deref()).map_err(|error| RelayError::Tls(error.to_string()));
         let security = match url.security {
             Security::None => Tls::None,
             Security::StartTls => Tls::Required(tls()?),
@@ -132,6 +143,19 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay").field("from", &self.from).finish_non_exhaustive()
     }
+}
+
+/// Whether there is one to be read, which nobody else misses.
+fn has_certificate(pem: &[u8]) -> bool {
+    pem.windows(PEM_CERTIFICATE.len()).any(|part| part == PEM_CERTIFICATE)
+}
+
+fn tls(host: &str, roots: Option<&[u8]>) -> Result<TlsParameters, TransportError> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(pem) = roots {
+        builder = builder.add_root_certificate(Certificate::from_pem(pem)?);
+    }
+    builder.build()
 }
 
 fn message(

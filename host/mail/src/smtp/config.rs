@@ -21,6 +21,8 @@ pub struct SmtpConfig {
     pub mails_per_minute: u32,
     /// Receivers of one mail.
     pub max_recipients: usize,
+    /// Events that one mail may become: triggers among its receivers.
+    pub max_events: usize,
     /// Commands of a connection without a mail that was accepted.
     pub max_idle_commands: usize,
     /// Commands of a connection that were refused.
@@ -47,6 +49,7 @@ impl SmtpConfig {
             max_connections_per_peer: 10,
             mails_per_minute: 120,
             max_recipients: 100,
+            max_events: 10,
             max_idle_commands: 50,
             max_refused_commands: 10,
             line_timeout: Duration::from_mins(1),

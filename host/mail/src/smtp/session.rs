@@ -174,9 +174,14 @@ impl<K: MailSink, S: AsyncRead + AsyncWrite> Session<K, S> {
             Ok(None) => return Reply::NO_SUCH_ADDRESS,
             Err(error) => return of_sink(error),
         };
+        let is_full = transaction.recipients.len() >= self.shared.config.max_events;
         let known = transaction.recipients.iter_mut().find(|recipient| recipient.trigger == trigger);
         match known {
             Some(recipient) => recipient.addresses.push(to.address),
+            // Each is an event of its own, and all of them are committed together; the sender comes again for the rest.
+            None if is_full => {
+                return Reply::TOO_MANY_RECIPIENTS;
+            }
             None => transaction.recipients.push(Recipient { trigger, addresses: vec![to.address] }),
         }
         transaction.addresses += 1;
@@ -193,7 +198,11 @@ impl<K: MailSink, S: AsyncRead + AsyncWrite> Session<K, S> {
         let Some(transaction) = self.transaction.take() else { return again(Reply::SENDER_FIRST) };
         self.lines.answer(&Reply::DATA.line()).await?;
         let shared = Arc::clone(&self.shared);
-        let received = timeout(shared.config.data_timeout, data::receive(&mut self.lines, &shared)).await;
+        let received = timeout(
+            shared.config.data_timeout,
+            data::receive(&mut self.lines, &shared, transaction.recipients.len()),
+        )
+        .await;
         match received.map_err(|_| LineError::Timeout)?? {
             Received::Mail(mail, _memory) => {
                 let reply = self.accept(mail, transaction).await;

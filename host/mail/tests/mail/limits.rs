@@ -57,6 +57,21 @@ async fn recipients_commands_and_errors_are_counted() {
 }
 
 #[tokio::test]
+async fn a_mail_is_for_so_many_triggers() {
+    let server = Server::start_with(SmtpConfig { max_events: 2, ..config() }).await;
+    let mut client = server.hello().await;
+    client.says("MAIL FROM:<a@b.c>", "250").await;
+    for (name, answer) in
+        [("orders", "250"), ("help", "250"), ("postmaster", "452 4.5.3"), ("orders+1", "250")]
+    {
+        client.says(&format!("RCPT TO:<{name}@apps.example.org>"), answer).await;
+    }
+    client.says("DATA", "354").await;
+    client.says("\r\nx\r\n.", "250").await;
+    assert_eq!(server.events().len(), 2);
+}
+
+#[tokio::test]
 async fn hellos_without_end_are_counted() {
     let server = Server::start_with(SmtpConfig { max_idle_commands: 5, ..config() }).await;
     let mut client = server.connect().await;

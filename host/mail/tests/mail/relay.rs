@@ -4,16 +4,26 @@ use std::sync::{Arc, Mutex};
 
 use picloud_core::{EventId, OutgoingMail, SecretValue};
 use picloud_mail::{Relay, RelayConfig, RelayError, SendError, SinkError};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
 use crate::support::Server;
 
 fn relay(url: &str, password: Option<&str>) -> Result<Relay, RelayError> {
+    relay_with(url, password, None)
+}
+
+fn relay_with(url: &str, password: Option<&str>, roots: Option<Vec<u8>>) -> Result<Relay, RelayError> {
     Relay::new(RelayConfig {
+        roots,
         url: url.parse().unwrap(),
         password: password.map(|text| Arc::new(SecretValue::new(text.into()).unwrap())),
         from: "{app}@apps.example.org".parse().unwrap(),
@@ -117,6 +127,49 @@ async fn nothing_is_sent_in_clear_to_a_relay_without_tls() {
     server.await.unwrap();
     let heard = heard.lock().unwrap().clone();
     assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_relay_with_tls_has_to_show_a_certificate_that_is_trusted() {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+
+    let server = Server::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtps://localhost:{}", listener.local_addr().unwrap().port());
+    let behind = server.address;
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(mut outside) = acceptor.accept(socket).await else { continue };
+            let mut inside = TcpStream::connect(behind).await.unwrap();
+            // Its client may end without a farewell.
+            let _ = copy_bidirectional(&mut outside, &mut inside).await;
+        }
+    });
+    let event = EventId::generate();
+    let error = send(&relay(&url, None).unwrap(), event, &mail("orders@apps.example.org")).await.unwrap_err();
+    assert!(error.is_temporary() && error.to_string().contains("certificate"), "{error}");
+    assert_eq!(server.events(), []);
+    let trusting = relay_with(&url, None, Some(authority.pem().into())).unwrap();
+    send(&trusting, event, &mail("orders@apps.example.org")).await.unwrap();
+    assert_eq!(server.events().len(), 2);
+    let none = relay_with(&url, None, Some(b"no pem".to_vec())).map(|_| ());
+    assert_eq!(none, Err(RelayError::NoAuthority));
+    let broken = authority.pem().replace("MII", "III");
+    assert!(matches!(relay_with(&url, None, Some(broken.into())), Err(RelayError::Tls(_))));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! E-mail: the listener that takes it, and the relay that sends it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use picloud_core::{DomainName, SecretValue};
@@ -54,6 +54,10 @@ pub(crate) struct MailArgs {
     #[arg(long, env = "PICLOUD_SMTP_RELAY_PASSWORD_FILE", value_name = "FILE")]
     smtp_relay_password_file: Option<PathBuf>,
 
+    /// File of certificates (PEM) of authorities to trust for the relay, beside the public ones
+    #[arg(long, env = "PICLOUD_SMTP_RELAY_CA_FILE", value_name = "FILE")]
+    smtp_relay_ca_file: Option<PathBuf>,
+
     /// Address that scripts send from; {app} in it becomes the app's name: {app}@apps.example.org
     #[arg(long, env = "PICLOUD_MAIL_FROM", value_name = "ADDRESS", value_parser = str::parse::<SenderAddress>)]
     mail_from: Option<SenderAddress>,
@@ -67,17 +71,17 @@ impl MailArgs {
 
     /// What the listener is started with.
     pub(crate) fn smtp(&self, app_domain: &DomainName) -> SmtpConfig {
+        let defaults = SmtpConfig::new(self.domain(app_domain));
+        let (mail, event) = (self.smtp_max_bytes as usize, self.smtp_max_event_bytes as usize);
         SmtpConfig {
-            max_message_bytes: self.smtp_max_bytes as usize,
-            max_event_bytes: self.smtp_max_event_bytes as usize,
-            // The largest mail twice over, so that it always fits.
-            max_buffered_bytes: SmtpConfig::new(app_domain.clone())
-                .max_buffered_bytes
-                .max(self.smtp_max_bytes as usize * 4),
+            max_message_bytes: mail,
+            max_event_bytes: event,
+            // The largest mail always fits: buffers are doubled, and it is there once more decoded.
+            max_buffered_bytes: defaults.max_buffered_bytes.max(mail * 4 + event * defaults.max_events),
             max_connections: self.smtp_max_connections as usize,
             max_connections_per_peer: self.smtp_max_connections_per_address as usize,
             mails_per_minute: self.smtp_mails_per_minute as u32,
-            ..SmtpConfig::new(self.domain(app_domain))
+            ..defaults
         }
     }
 
@@ -99,7 +103,13 @@ impl MailArgs {
                 Some(secret_file::read("PICLOUD_SMTP_RELAY_PASSWORD_FILE", file, password)?)
             }
         };
-        let config = RelayConfig { url, password, from, hello: self.domain(app_domain) };
+        let read = |file: &PathBuf| {
+            fs::read(file).map_err(|error| {
+                usage(&format!("PICLOUD_SMTP_RELAY_CA_FILE is {}: {error}; allowed is a file of certificates in PEM form", file.display()))
+            })
+        };
+        let roots = self.smtp_relay_ca_file.as_ref().map(read).transpose()?;
+        let config = RelayConfig { url, password, from, hello: self.domain(app_domain), roots };
         let relay =
             Relay::new(config).map_err(|error| usage(&format!("PICLOUD_SMTP_RELAY is set; {error}")))?;
         Ok(Some(relay))
@@ -110,6 +120,7 @@ impl MailArgs {
         let set = [
             ("PICLOUD_SMTP_RELAY_PASSWORD", self.smtp_relay_password.is_some()),
             ("PICLOUD_SMTP_RELAY_PASSWORD_FILE", self.smtp_relay_password_file.is_some()),
+            ("PICLOUD_SMTP_RELAY_CA_FILE", self.smtp_relay_ca_file.is_some()),
             ("PICLOUD_MAIL_FROM", self.mail_from.is_some()),
         ];
         match set.iter().find(|(_, is_set)| *is_set) {

@@ -136,6 +136,7 @@ fn settings_of_a_relay_are_refused_where_one_is_missing_and_no_password_is_shown
         (vec![relay, from], "there is no password"),
         (vec![relay, from, password, file], "set one of them"),
         (vec![relay, from, file], "allowed is 0600"),
+        (vec![relay, from, password, ("PICLOUD_SMTP_RELAY_CA_FILE", "/nowhere")], "certificates in PEM form"),
         (vec![from], "PICLOUD_SMTP_RELAY is not"),
         (vec![password], "PICLOUD_SMTP_RELAY is not"),
         (vec![("PICLOUD_SMTP_RELAY", "smtp://mail.example.org"), from, password], "its URL has no user"),

@@ -1,8 +1,9 @@
-//! `cargo xtask bench`: PiCloud beside native Rhai, workerd and Deno on this machine; writes docs/BENCHMARKS.md.
+//! `cargo xtask bench`: PiCloud beside native Rhai, workerd, Deno and queues on this machine; writes docs/BENCHMARKS.md.
 //!
 //! Servers that are compared get the same core, the same requests from the same load generator, and take turns
 //! round by round, so that what the machine does besides meets all of them.
 
+mod events;
 mod in_process;
 mod load;
 mod machine;
@@ -69,6 +70,8 @@ enum Part {
     Start,
     /// CPU without traffic
     Idle,
+    /// Events per second, beside graphile-worker and pg-boss
+    Events,
 }
 
 /// How long and how often.
@@ -79,6 +82,7 @@ struct Effort {
     scripts: usize,
     idle: Duration,
     starts: usize,
+    events: usize,
 }
 
 impl Effort {
@@ -88,6 +92,7 @@ impl Effort {
         scripts: 1000,
         idle: Duration::from_mins(1),
         starts: 5,
+        events: 20_000,
     };
     const QUICK: Self = Self {
         rounds: 1,
@@ -95,6 +100,7 @@ impl Effort {
         scripts: 50,
         idle: Duration::from_secs(5),
         starts: 1,
+        events: 1_000,
     };
 }
 
@@ -117,24 +123,27 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     fs::create_dir_all(&bench.folder).with_context(|| format!("making {}", bench.folder.display()))?;
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
 
-    heading("building");
-    guest::build(root)?;
-    let mut build = process::cargo(root);
-    process::run(build.args([
-        "build",
-        "--locked",
-        "--package",
-        "picloud",
-        "--profile",
-        bench.profile.name(),
-    ]))?;
+    let servers = [Part::Http, Part::Memory, Part::Start, Part::Idle];
+    if wanted(Part::InProcess) || servers.into_iter().any(wanted) {
+        heading("building");
+        guest::build(root)?;
+        let mut build = process::cargo(root);
+        process::run(build.args([
+            "build",
+            "--locked",
+            "--package",
+            "picloud",
+            "--profile",
+            bench.profile.name(),
+        ]))?;
+    }
     system::ensure_postgresql()?;
     let mut sections = vec![machine::section(bench.profile)?];
     if wanted(Part::InProcess) {
         heading("one invocation in process");
         sections.push(in_process::measure(&bench)?);
     }
-    if wanted(Part::Http) || wanted(Part::Memory) || wanted(Part::Start) || wanted(Part::Idle) {
+    if servers.into_iter().any(wanted) {
         system::ensure_program("wrk", &system::WRK)?;
         peers::install(&bench)?;
     }
@@ -153,6 +162,11 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     if wanted(Part::Idle) {
         heading("idle CPU");
         sections.push(startup::measure_idle(&bench)?);
+    }
+
+    if wanted(Part::Events) {
+        heading("events per second");
+        sections.push(events::measure(&bench)?);
     }
 
     picloud::remove_data()?;

@@ -133,20 +133,24 @@ impl Drop for Running {
 
 /// Installs the peers from npm, unless these versions are there already.
 pub(super) fn install(bench: &Bench) -> Result<()> {
-    let folder = bench.folder.join("peers");
-    fs::create_dir_all(&folder)?;
     let wanted = [("workerd", WORKERD_VERSION), ("deno", DENO_VERSION)];
-    let is_installed = |(name, version): (&str, &str)| {
+    install_packages(&bench.folder.join("peers"), &wanted)
+}
+
+/// Installs packages of npm into a folder, unless these versions are there already.
+pub(super) fn install_packages(folder: &Path, wanted: &[(&str, &str)]) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let is_installed = |(name, version): &(&str, &str)| {
         let package = fs::read_to_string(folder.join("node_modules").join(name).join("package.json"));
         package.is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
     };
-    if wanted.into_iter().all(is_installed) {
+    if wanted.iter().all(is_installed) {
         return Ok(());
     }
-    println!("installing workerd {WORKERD_VERSION} and deno {DENO_VERSION} from npm");
+    let packages: Vec<String> = wanted.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+    println!("installing {} from npm", packages.join(" and "));
     let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&folder);
-    npm.args(wanted.map(|(name, version)| format!("{name}@{version}")));
+    npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(folder).args(packages);
     process::run(&mut npm).context("the peers come from npm; Node.js 20 or later has it")
 }
 

@@ -1,0 +1,134 @@
+//! Events per second from a backlog, beside job queues that keep their jobs in PostgreSQL as well.
+//!
+//! Who is measured is a [`Contender`]; each gets a database of its own in one cluster that syncs to disk, with the backlog
+//! in it before the clock starts, and is done when the database says so.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use picloud_postgres::ThrowawayCluster;
+use serde::Deserialize;
+
+use super::{
+    Bench, peers,
+    report::{Section, Table, median},
+};
+use crate::process;
+
+/// The versions that the figures in docs/ are of; pg is the driver of both.
+const PACKAGES: &[(&str, &str)] = &[("graphile-worker", "0.18.0"), ("pg-boss", "10.4.2"), ("pg", "8.23.1")];
+
+/// Rounds in which the contenders take turns.
+const ROUNDS: usize = 3;
+
+/// A queue that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contender {
+    GraphileBatched,
+    GraphileDefault,
+    PgBoss,
+}
+
+/// What a contender says of a round.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Outcome {
+    jobs: usize,
+    seconds: f64,
+}
+
+impl Contender {
+    const ALL: [Self; 3] = [Self::GraphileBatched, Self::GraphileDefault, Self::PgBoss];
+
+    /// Its name and its mode, for people.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::GraphileBatched => "graphile-worker, batched (local queue of 500, 24 at once)",
+            Self::GraphileDefault => "graphile-worker, one by one (10 at once)",
+            Self::PgBoss => "pg-boss, batches of 500 (4 at once)",
+        }
+    }
+
+    /// How many of the events it is given: one by one, all of them would take minutes.
+    const fn share(self, events: usize) -> usize {
+        match self {
+            Self::GraphileDefault => events / 10,
+            Self::GraphileBatched | Self::PgBoss => events,
+        }
+    }
+
+    /// Its program, and the mode that it is told.
+    const fn script(self) -> (&'static str, &'static str, &'static str) {
+        const GRAPHILE: &str = include_str!("graphile-worker.mjs");
+        match self {
+            Self::GraphileBatched => ("graphile-worker.mjs", GRAPHILE, "batched"),
+            Self::GraphileDefault => ("graphile-worker.mjs", GRAPHILE, "default"),
+            Self::PgBoss => ("pg-boss.mjs", include_str!("pg-boss.mjs"), "batched"),
+        }
+    }
+
+    /// Handles `events` that wait in the database already, and gives how many it handled in a second.
+    fn handle(self, bench: &Bench, cluster: &ThrowawayCluster, database: &str, events: usize) -> Result<f64> {
+        let (file, source, mode) = self.script();
+        let script = folder(bench).join(file);
+        fs::write(&script, source).with_context(|| format!("writing {}", script.display()))?;
+        let mut node = Command::new("node");
+        node.arg(&script)
+            .args([mode, &events.to_string()])
+            .env("PGHOST", cluster.socket_dir())
+            .env("PGUSER", ThrowawayCluster::USER)
+            .env("PGDATABASE", database);
+        let output = process::capture(&mut node)?;
+        let line = output.lines().find_map(|line| line.strip_prefix("RESULT ")).context("no figures")?;
+        let outcome: Outcome = serde_json::from_str(line).context("reading the figures")?;
+        let name = self.name();
+        ensure!(outcome.jobs == events, "{name} handled {} of {events} events", outcome.jobs);
+        Ok(outcome.jobs as f64 / outcome.seconds)
+    }
+}
+
+/// All rounds, and what they say.
+pub(super) fn measure(bench: &Bench) -> Result<Section> {
+    peers::install_packages(&folder(bench), PACKAGES)?;
+    let cluster = ThrowawayCluster::start_durable()?;
+    let events = bench.effort.events;
+    let rounds = bench.effort.rounds.min(ROUNDS);
+    let mut figures = Contender::ALL.map(|contender| (contender, Vec::new()));
+    for round in 0..rounds {
+        for (number, (contender, rates)) in figures.iter_mut().enumerate() {
+            let database = format!("events_{round}_{number}");
+            create_database(&cluster, &database)?;
+            let rate = contender.handle(bench, &cluster, &database, contender.share(events))?;
+            println!("round {}: {}: {rate:.0} events/s", round + 1, contender.name());
+            rates.push(rate);
+        }
+    }
+    let mut table = Table::new(["queue", "events/s", "lowest", "highest"]);
+    for (contender, rates) in &figures {
+        let lowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let highest = rates.iter().copied().fold(0.0, f64::max);
+        let cell = |rate: f64| format!("{rate:.0}");
+        table.row([contender.name().to_owned(), cell(median(rates)), cell(lowest), cell(highest)]);
+    }
+    let versions: Vec<String> = PACKAGES.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    Ok(Section {
+        title: "Events per second",
+        text: format!(
+            "{events} events that do nothing, a tenth of them for who takes them one by one, wait in a database; the clock runs from the start of the worker until the \
+             database has none left. One PostgreSQL with `fsync` and `synchronous_commit` on, a database for each run, \
+             {rounds} rounds in which they take turns, both cores for everything; medians. {}.",
+            versions.join(", ")
+        ),
+        tables: vec![table],
+        ratios: Vec::new(),
+    })
+}
+
+fn folder(bench: &Bench) -> PathBuf {
+    bench.folder.join("event-peers")
+}
+
+fn create_database(cluster: &ThrowawayCluster, name: &str) -> Result<()> {
+    let mut create = Command::new(cluster.binaries().program("createdb"));
+    create.args(["--username", ThrowawayCluster::USER, "--host"]).arg(cluster.socket_dir()).arg(name);
+    process::run(&mut create)
+}
