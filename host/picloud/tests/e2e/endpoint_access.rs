@@ -100,7 +100,10 @@ fn a_folder_says_who_may_call() {
 
     app.cli(&["access", "set", "--development", "false", "--cors-origin", "none"]).ok();
     let shown = app.cli(&["access", "show"]).ok();
-    assert!(shown.contains("left to the scripts") && !app.get("/a").text().contains("the secret is"), "{shown}");
+    assert!(
+        shown.contains("left to the scripts") && !app.get("/a").text().contains("the secret is"),
+        "{shown}"
+    );
     let limited = app.get("/a");
     assert_eq!((limited.status, limited.code().as_str()), (429, "rate_limited"));
     assert!(limited.header("retry-after").is_some() && limited.header("ratelimit").is_some());
