@@ -35,6 +35,7 @@ pub mod wording;
 
 pub use access::{
     AccessError, AccessPatch, AccessSettings, Change, Cors, Names, Network, Networks, RateLimit, RouteAccess,
+    SignatureHeader, SignatureScheme,
 };
 pub use app::App;
 pub use capability::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use picloud_core::{
     AccessSettings, AppId, AppName, DomainName, EgressRules, Hour, ImageKey, LimitsPatch, MethodSet,
     PrincipalId, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId,
-    SecretName, TriggerId, TriggerSpec, Uses,
+    SecretName, SignatureScheme, TriggerId, TriggerSpec, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
@@ -63,6 +63,8 @@ pub struct DirectoryRoute {
     pub mode: RouteMode,
     /// What it asks of its callers.
     pub access: RouteAccess,
+    /// How its callers sign, where it asks for that.
+    pub signature: SignatureScheme,
     /// How many requests all clients together may make.
     pub rate_limit: Option<RateLimit>,
     /// How many requests each client may make, in place of what the app sets.
@@ -232,7 +234,7 @@ async fn load_routes(
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
         r#"SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS "script?",
-            r.files, r.files_max_age, r.files_fallback, r.access, r.rate_limit, r.client_rate_limit
+            r.files, r.files_max_age, r.files_fallback, r.access, r.signature, r.rate_limit, r.client_rate_limit
         FROM routes r LEFT JOIN scripts s ON s.id = r.script_id
         WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id"#,
         only,
@@ -252,6 +254,7 @@ async fn load_routes(
                 // The column's constraint allows no other value yet.
                 mode: RouteMode::Sync,
                 access: parse(&row.access)?,
+                signature: parse(&row.signature)?,
                 rate_limit: rate(row.rate_limit.as_deref())?,
                 client_rate_limit: rate(row.client_rate_limit.as_deref())?,
                 keys: Vec::new(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use picloud_core::{
     AppId, Change, FilePath, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget,
-    ScriptName, StaticFiles,
+    ScriptName, SignatureScheme, StaticFiles,
 };
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -40,6 +40,8 @@ pub struct NewRoute {
     /// What it asks of its callers. Left out, it stays what that of the route in its place was, also where that had
     /// other methods beside; else it is public. A route is never opened by not saying so.
     pub access: Option<RouteAccess>,
+    /// How its callers sign, of a route with [`RouteAccess::Hmac`] only. Left out, it stays as `access` does.
+    pub signature: Option<SignatureScheme>,
     /// How many requests all clients together may make.
     pub rate_limit: Change<RateLimit>,
     /// How many requests each client may make, in place of what the app sets.
@@ -53,6 +55,8 @@ pub struct RoutePatch {
     pub target: Option<RouteTarget>,
     /// See [`NewRoute::access`].
     pub access: Option<RouteAccess>,
+    /// See [`NewRoute::signature`].
+    pub signature: Option<SignatureScheme>,
     /// See [`NewRoute::rate_limit`].
     pub rate_limit: Change<RateLimit>,
     /// See [`NewRoute::client_rate_limit`].
@@ -74,6 +78,8 @@ pub struct Route {
     pub mode: RouteMode,
     /// What it asks of its callers.
     pub access: RouteAccess,
+    /// How its callers sign; it counts with [`RouteAccess::Hmac`] only.
+    pub signature: SignatureScheme,
     /// How many requests all clients together may make.
     pub rate_limit: Option<RateLimit>,
     /// How many requests each client may make, in place of what the app sets.
@@ -97,7 +103,7 @@ impl NewRoute {
     /// A route that says nothing of who may call it.
     pub fn new(methods: MethodSet, pattern: RoutePattern, target: impl Into<RouteTarget>) -> Self {
         let (rate_limit, client_rate_limit, target) = (Change::Keep, Change::Keep, target.into());
-        Self { methods, pattern, target, access: None, rate_limit, client_rate_limit }
+        Self { methods, pattern, target, access: None, signature: None, rate_limit, client_rate_limit }
     }
 }
 
@@ -136,7 +142,7 @@ impl Store {
         let row = sqlx::query_as!(
             Row,
             r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
-                r.access, r.rate_limit, r.client_rate_limit, r.created_at
+                r.access, r.signature, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2"#,
             app.as_uuid(),
             id.as_uuid(),
@@ -181,6 +187,7 @@ impl Store {
             pattern: present.pattern,
             target: patch.target.clone().unwrap_or(present.target),
             access: patch.access,
+            signature: patch.signature.clone(),
             rate_limit: patch.rate_limit,
             client_rate_limit: patch.client_rate_limit,
         };
@@ -238,17 +245,23 @@ pub(crate) async fn replace_routes(
     for gone in &present {
         remove(&mut *connection, app, gone.id).await?;
     }
-    let access_of = |route: &NewRoute| {
+    let replaced_by = |route: &NewRoute| {
         let is_in_its_place = |gone: &&Route| {
             gone.pattern.has_shape_of(&route.pattern)
                 && gone.methods.iter().any(|method| route.methods.contains(method))
         };
-        let replaced = present.iter().filter(is_in_its_place).map(|gone| gone.access);
-        route.access.or_else(|| replaced.max_by_key(|access| *access != RouteAccess::Public))
+        let replaced = present.iter().filter(is_in_its_place);
+        replaced.max_by_key(|gone| gone.access != RouteAccess::Public)
     };
     let mut put_ids = BTreeSet::new();
     for route in routes {
-        let route = NewRoute { access: access_of(route), ..route.clone() };
+        let mut route = route.clone();
+        if let Some(replaced) = replaced_by(&route) {
+            route.access = route.access.or(Some(replaced.access));
+            if (route.access, replaced.access) == (Some(RouteAccess::Hmac), RouteAccess::Hmac) {
+                route.signature = route.signature.or_else(|| Some(replaced.signature.clone()));
+            }
+        }
         let (PutRoute::Created(put) | PutRoute::Replaced(put)) = put(connection, app, &route).await?;
         if !put_ids.insert(put.id) {
             return Err(StoreError::RouteTwice { route: Box::new(route) });
@@ -268,7 +281,7 @@ async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Route>, 
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
-                r.access, r.rate_limit, r.client_rate_limit, r.created_at
+                r.access, r.signature, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id"#,
         app.as_uuid(),
     );
@@ -389,10 +402,10 @@ async fn insert(
     let row = sqlx::query_as!(
         Row,
         r#"INSERT INTO routes (id, app_id, script_id, methods, pattern, access, rate_limit, client_rate_limit,
-            files, files_max_age, files_fallback)
-        VALUES ($1, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12)
+            files, files_max_age, files_fallback, signature)
+        VALUES ($1, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12, $13)
         RETURNING id, methods, pattern, $6::text AS script, files, files_max_age, files_fallback,
-            access, rate_limit, client_rate_limit, created_at"#,
+            access, signature, rate_limit, client_rate_limit, created_at"#,
         RouteId::generate().as_uuid(),
         app.as_uuid(),
         target.script_id,
@@ -405,8 +418,21 @@ async fn insert(
         target.folder(),
         target.max_age(),
         target.fallback(),
+        route.signature.clone().unwrap_or_default().to_string(),
     );
-    row.fetch_one(connection).await?.try_into()
+    checked(row.fetch_one(connection).await?, route)
+}
+
+/// A route that was written, where what was said of signatures makes sense: one that asks for none is not protected by
+/// what is said of them.
+fn checked(row: Row, written: &NewRoute) -> Result<Route, StoreError> {
+    let route = Route::try_from(row)?;
+    if written.signature.is_some() && route.access != RouteAccess::Hmac {
+        let problem =
+            format!("the access of the route is {}; only a route with hmac has a signature", route.access);
+        return Err(StoreError::Invalid(problem));
+    }
+    Ok(route)
 }
 
 async fn update(
@@ -421,10 +447,10 @@ async fn update(
             access = coalesce($5, access),
             rate_limit = CASE WHEN $6 THEN rate_limit ELSE $7 END,
             client_rate_limit = CASE WHEN $8 THEN client_rate_limit ELSE $9 END,
-            files = $10, files_max_age = $11, files_fallback = $12
+            files = $10, files_max_age = $11, files_fallback = $12, signature = coalesce($13, signature)
         WHERE id = $1
         RETURNING id, methods, pattern, $4::text AS script, files, files_max_age, files_fallback,
-            access, rate_limit, client_rate_limit, created_at"#,
+            access, signature, rate_limit, client_rate_limit, created_at"#,
         id,
         target.script_id,
         route.pattern.to_string(),
@@ -437,8 +463,9 @@ async fn update(
         target.folder(),
         target.max_age(),
         target.fallback(),
+        route.signature.as_ref().map(SignatureScheme::to_string),
     );
-    row.fetch_one(connection).await?.try_into()
+    checked(row.fetch_one(connection).await?, route)
 }
 
 /// What a route leads to, of its columns.
@@ -481,6 +508,7 @@ struct Row {
     files_max_age: Option<i64>,
     files_fallback: Option<String>,
     access: String,
+    signature: String,
     rate_limit: Option<String>,
     client_rate_limit: Option<String>,
     created_at: OffsetDateTime,
@@ -503,6 +531,7 @@ impl TryFrom<Row> for Route {
             // The column's constraint allows no other value yet.
             mode: RouteMode::Sync,
             access: parse(&row.access)?,
+            signature: parse(&row.signature)?,
             rate_limit: rate(row.rate_limit.as_deref())?,
             client_rate_limit: rate(row.client_rate_limit.as_deref())?,
             signing_keys: Vec::new(),

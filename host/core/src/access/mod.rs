@@ -5,6 +5,7 @@ mod change;
 mod cors;
 mod network;
 mod rate;
+mod signature;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -14,6 +15,7 @@ pub use change::Change;
 pub use cors::{Cors, Names};
 pub use network::Network;
 pub use rate::RateLimit;
+pub use signature::{SignatureHeader, SignatureScheme};
 
 /// A setting that cannot be. The text says what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{
     AppId, AppName, Capability, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet, RateLimit,
-    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, StaticFiles,
+    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, SignatureScheme, StaticFiles,
 };
 use picloud_store::{NewRoute, PutRoute, Route, RoutePatch, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -56,6 +56,10 @@ pub(crate) struct RouteRequest {
     /// those who sign with a key of the route. Left out, it stays what the replaced route had, else it is `public`.
     #[schema(value_type = Option<String>, example = "token")]
     access: Option<RouteAccess>,
+    /// How the callers of a route with `hmac` sign: `picloud`, `github`, `stripe`, `slack`, `generic`, or
+    /// `generic:HEADER`. Left out, it stays what the replaced route had, else it is `picloud`.
+    #[schema(value_type = Option<String>, example = "github")]
+    signature: Option<SignatureScheme>,
     /// How many requests all clients together may make. Left out, it stays; `null` takes it away.
     #[schema(value_type = Option<Rate>)]
     #[serde(default)]
@@ -76,6 +80,10 @@ pub(crate) struct RouteChange {
     /// Who may call it: `public`, `token` or `hmac`.
     #[schema(value_type = Option<String>, example = "token")]
     access: Option<RouteAccess>,
+    /// How the callers of a route with `hmac` sign: `picloud`, `github`, `stripe`, `slack`, `generic`, or
+    /// `generic:HEADER`.
+    #[schema(value_type = Option<String>, example = "github")]
+    signature: Option<SignatureScheme>,
     /// How many requests all clients together may make; `null` takes it away.
     #[schema(value_type = Option<Rate>)]
     #[serde(default)]
@@ -120,6 +128,8 @@ pub(crate) struct RouteView {
     mode: &'static str,
     /// Who may call it: `public`, `token` or `hmac`.
     access: &'static str,
+    /// How the callers of a route with `hmac` sign; null for others.
+    signature: Option<String>,
     /// How many requests all clients together may make.
     rate_limit: Option<Rate>,
     /// How many requests each client may make, in place of what the app sets.
@@ -154,6 +164,7 @@ impl RouteView {
             fallback: fallback.flatten(),
             mode: route.mode.as_str(),
             access: route.access.as_str(),
+            signature: (route.access == RouteAccess::Hmac).then(|| route.signature.to_string()),
             rate_limit: route.rate_limit.map(Rate::from),
             client_rate_limit: route.client_rate_limit.map(Rate::from),
             signing_keys: route.signing_keys.into_iter().map(SigningKeyView::from).collect(),
@@ -168,13 +179,20 @@ impl TryFrom<RouteRequest> for NewRoute {
     fn try_from(request: RouteRequest) -> Result<Self, ApiError> {
         let target = request.target()?;
         let RouteRequest {
-            methods, path, mode: RunMode::Sync, access, rate_limit, client_rate_limit, ..
+            methods,
+            path,
+            mode: RunMode::Sync,
+            access,
+            signature,
+            rate_limit,
+            client_rate_limit,
+            ..
         } = request;
         let methods = methods.unwrap_or(match target {
             RouteTarget::Script(_) => MethodSet::ANY,
             RouteTarget::Files(_) => MethodSet::default().with(Method::Get),
         });
-        Ok(Self { methods, pattern: path, target, access, rate_limit, client_rate_limit })
+        Ok(Self { methods, pattern: path, target, access, signature, rate_limit, client_rate_limit })
     }
 }
 
@@ -293,9 +311,9 @@ pub(crate) async fn change_route(
     PathNames((_, id)): PathNames<(String, RouteId)>,
     JsonBody(change): JsonBody<RouteChange>,
 ) -> Result<Json<RouteView>, ApiError> {
-    let RouteChange { script, access, rate_limit, client_rate_limit } = change;
+    let RouteChange { script, access, signature, rate_limit, client_rate_limit } = change;
     let target = script.clone().map(RouteTarget::Script);
-    let patch = RoutePatch { target, access, rate_limit, client_rate_limit };
+    let patch = RoutePatch { target, access, signature, rate_limit, client_rate_limit };
     let changed = context.store.patch_route(app.id, id, &patch).await;
     let route = changed.map_err(|error| match (error, &script) {
         (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),

@@ -1,10 +1,10 @@
 //! Keys that callers of a route sign with.
 
-use std::time::Duration;
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{ErrorCode, RouteId, SigningKeyId};
-use picloud_store::SigningKeyInfo;
+use picloud_store::{SigningKey, SigningKeyInfo};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -25,9 +25,40 @@ const LONGEST_KEEP: u32 = 30 * 24 * 3600;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewKey {
+    /// The key, where the sender has made it: 16 to 1,024 bytes of text without control characters. The platform makes one
+    /// if it is left out.
+    #[schema(value_type = Option<String>, min_length = 16, max_length = 1024)]
+    key: Option<GivenKey>,
     /// How long the key before stays good: 0 to 2,592,000, a day if left out. One that was replaced already ends now.
     #[serde(default = "a_day")]
     keep_seconds: u32,
+}
+
+/// A key that a sender has made. Its `Debug` form hides it.
+#[derive(Deserialize)]
+struct GivenKey(String);
+
+impl fmt::Debug for GivenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GivenKey(..)")
+    }
+}
+
+impl GivenKey {
+    /// What is stored holds as many bytes.
+    const BYTES: RangeInclusive<usize> = 16..=1024;
+
+    fn checked(self) -> Result<SigningKey, ApiError> {
+        let bytes = self.0.len();
+        if Self::BYTES.contains(&bytes) && !self.0.contains(char::is_control) {
+            return Ok(SigningKey::from_text(self.0));
+        }
+        let (least, most) = (Self::BYTES.start(), Self::BYTES.end());
+        let detail = format!(
+            "the key has {bytes} bytes; allowed are {least} to {most} of text without control characters"
+        );
+        Err(ApiError::new(ErrorCode::Invalid, detail).field("key"))
+    }
 }
 
 fn a_day() -> u32 {
@@ -37,8 +68,8 @@ fn a_day() -> u32 {
 /// A new key. It is not shown again.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CreatedKey {
-    /// The key: its text is what is signed with.
-    key: String,
+    /// The key: its text is what is signed with. Null where it was given.
+    key: Option<String>,
     /// What is shown of it from now on.
     #[serde(flatten)]
     shown: SigningKeyView,
@@ -77,9 +108,14 @@ pub(crate) async fn create_key(
         let detail = format!("keep_seconds is {}; allowed is 0 to {LONGEST_KEEP}", new.keep_seconds);
         return Err(ApiError::new(ErrorCode::Invalid, detail).field("keep_seconds"));
     }
-    let key = new_signing_key().map_err(|error| ApiError::internal("a signing key", &error))?;
+    let is_given = new.key.is_some();
+    let key = match new.key {
+        Some(given) => given.checked()?,
+        None => new_signing_key().map_err(|error| ApiError::internal("a signing key", &error))?,
+    };
     let keep = Duration::from_secs(new.keep_seconds.into());
     let info = context.store.add_signing_key(app.id, route, &key, keep).await.map_err(from_store)?;
     context.app_changed(app.id).await;
-    Ok((StatusCode::CREATED, Json(CreatedKey { key: key.reveal().to_owned(), shown: info.into() })))
+    let key = (!is_given).then(|| key.reveal().to_owned());
+    Ok((StatusCode::CREATED, Json(CreatedKey { key, shown: info.into() })))
 }

@@ -164,6 +164,63 @@ async fn a_signing_key_is_shown_once() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_sender_is_taken_and_never_shown() {
+    let server = with_app().await;
+    let post = async |body: Value| server.call("POST", ROUTES).json(&body).send().await;
+    let public = post(json!({ "path": "/p", "script": "hook" })).await.json();
+    assert_eq!(public["signature"], Value::Null);
+    let route = json!({ "path": "/hook", "script": "hook", "access": "hmac", "signature": "github" });
+    let route = post(route).await.json();
+    assert_eq!(route["signature"], "github");
+    let path = format!("{ROUTES}/{}/keys", route["id"].as_str().unwrap());
+    let make = async |body: Value| server.call("POST", &path).json(&body).send().await;
+    let key = "a secret of a sender é";
+    let made = make(json!({ "key": key })).await;
+    assert_eq!((made.status.as_u16(), &made.json()["key"]), (201, &Value::Null));
+    let app = server.store.app_by_name(&"demo".parse().unwrap()).await.unwrap().unwrap();
+    let stored = server.store.directory_of(app.id).await.unwrap().unwrap().routes;
+    let stored: Vec<_> = stored.iter().flat_map(|route| &route.keys).map(|key| key.key.reveal()).collect();
+    assert_eq!(stored, [key]);
+    let audit = server.get("/api/v1/audit").await;
+    for shown in [&made, &server.get(ROUTES).await, &audit] {
+        assert!(!shown.text.contains("of a sender"), "{}", shown.text);
+    }
+    assert!(audit.text.contains("create_key"), "{}", audit.text);
+    let long = "x".repeat(1025);
+    for wrong in ["", "fifteen bytes..", "a key of two\nlines", "a key with U+0000 \0", &long] {
+        let refused = make(json!({ "key": wrong })).await;
+        let problem = refused.problem("invalid");
+        assert!(problem["detail"].as_str().unwrap().contains("allowed are 16 to 1024"), "{problem}");
+        assert!(wrong.is_empty() || !refused.text.contains(wrong), "{problem}");
+    }
+    make(json!({ "key": 7 })).await.problem("invalid");
+}
+
+#[tokio::test]
+async fn how_callers_sign_is_one_of_what_is_known() {
+    let server = with_app().await;
+    let post = async |body: Value| server.call("POST", ROUTES).json(&body).send().await;
+    let made = post(json!({ "path": "/a", "script": "hook", "access": "hmac" })).await.json();
+    assert_eq!(made["signature"], "picloud");
+    let path = format!("{ROUTES}/{}", made["id"].as_str().unwrap());
+    let patch = async |body: Value| server.call("PATCH", &path).json(&body).send().await;
+    for signature in ["stripe", "slack", "generic:x-shopify-hmac-sha256", "generic"] {
+        assert_eq!(patch(json!({ "signature": signature })).await.json()["signature"], signature);
+    }
+    for wrong in ["gitlab", "", "generic:a b", "generic:x\r\ny"] {
+        let problem = patch(json!({ "signature": wrong })).await.problem("invalid");
+        assert!(problem["detail"].as_str().unwrap().contains("allowed are"), "{problem}");
+    }
+    // What asks for no signature is not protected by saying how one would be made.
+    let open =
+        post(json!({ "path": "/b", "script": "hook", "signature": "github" })).await.problem("invalid");
+    assert!(open["detail"].as_str().unwrap().contains("only a route with hmac"), "{open}");
+    assert_eq!(server.get(ROUTES).await.items("path"), [json!("/a")]);
+    let opened = patch(json!({ "access": "public" })).await.json();
+    assert_eq!(opened["signature"], Value::Null);
+}
+
+#[tokio::test]
 async fn who_may_deploy_may_not_therefore_open_the_app() {
     let server = with_app().await;
     let app = server.app("other").await;

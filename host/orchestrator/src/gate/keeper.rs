@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{
     RateHeaders, RouteGate,
     replays::{Claimed, Replays},
-    signature::{self, SignatureError},
+    signature,
     token::{Callers, Shown},
 };
 use crate::{
@@ -119,9 +119,10 @@ impl Keeper {
         body: &[u8],
     ) -> Result<Option<Claimed<'_>>, Problem> {
         let Some(gate) = gate.filter(|gate| gate.access == RouteAccess::Hmac) else { return Ok(None) };
-        let checked = signature::check(headers, body, &gate.keys, OffsetDateTime::now_utc(), &self.replays);
-        checked.map(Some).map_err(|error: SignatureError| {
-            self.unauthenticated("signature", error.to_string(), "PiCloud-Signature realm=\"picloud\"")
+        let (scheme, now) = (&gate.signature, OffsetDateTime::now_utc());
+        let checked = signature::check(scheme, headers, body, &gate.keys, now, &self.replays);
+        checked.map(Some).map_err(|error| {
+            self.unauthenticated("signature", error.detail(scheme), "PiCloud-Signature realm=\"picloud\"")
         })
     }
 

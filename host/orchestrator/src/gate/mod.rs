@@ -17,7 +17,9 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use picloud_core::{AccessSettings, AppId, ErrorCode, MethodSet, RateLimit, RouteAccess, RouteId};
+use picloud_core::{
+    AccessSettings, AppId, ErrorCode, MethodSet, RateLimit, RouteAccess, RouteId, SignatureScheme,
+};
 use picloud_edge::Problem;
 use picloud_store::{DirectoryRoute, RouteKey};
 
@@ -44,6 +46,8 @@ pub(crate) struct AppGate {
 #[derive(Debug)]
 pub(crate) struct RouteGate {
     pub(crate) access: RouteAccess,
+    /// How its callers sign, where it asks for that.
+    signature: SignatureScheme,
     /// The methods of the route.
     pub(crate) methods: MethodSet,
     keys: Vec<RouteKey>,
@@ -135,6 +139,7 @@ impl RouteGate {
             .collect();
         Some(Arc::new(Self {
             access,
+            signature: route.map(|route| route.signature.clone()).unwrap_or_default(),
             methods: route.map_or(MethodSet::ANY, |route| route.methods),
             keys: route.map(|route| route.keys.clone()).unwrap_or_default(),
             policy: HeaderValue::try_from(policies.join(", ")).ok().filter(|_| !limits.is_empty()),

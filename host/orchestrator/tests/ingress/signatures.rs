@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
-use picloud_core::{MethodSet, Node as _, RouteAccess, RouteId};
+use picloud_core::{MethodSet, Node as _, RouteAccess, RouteId, SignatureScheme};
 use picloud_store::SigningKey;
 use sha2::Sha256;
 use time::OffsetDateTime;
@@ -147,4 +147,33 @@ async fn a_signature_whose_request_was_refused_for_load_can_come_again() {
     until(|| platform.node.status().waiting == 0).await;
     platform.scripts.release.add_permits(1);
     assert_eq!(send(&platform, &[&value], BODY).await.status, 200);
+}
+
+/// What GitHub sends, and sends again in the same form when its first attempt failed.
+#[tokio::test]
+async fn a_route_takes_the_signatures_of_the_sender_that_it_names_and_of_no_other() {
+    let platform = Platform::with(|config| config.slots = 1).await;
+    let github = |route: &mut picloud_store::NewRoute| {
+        route.access = Some(RouteAccess::Hmac);
+        route.signature = Some(SignatureScheme::Github);
+    };
+    let route = platform.guarded_route(MethodSet::ANY, "/github", "echo", github).await;
+    give_key(&platform, route, KEY).await;
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
+    mac.update(BODY.as_bytes());
+    let value = format!("sha256={:x}", mac.finalize().into_bytes());
+    let length = BODY.len().to_string();
+    let post = |header: &str, value: &str| {
+        request("POST", "/github", &[(header, value), ("content-length", &length)]) + BODY
+    };
+    for _ in 0..2 {
+        let taken = platform.raw(post("x-hub-signature-256", &value)).await;
+        assert_eq!(taken.json()["body"], BODY);
+    }
+    let of_platform = platform.raw(post("picloud-signature", &signature(KEY, 1, BODY))).await;
+    of_platform.assert_problem(401, "unauthenticated");
+    assert!(of_platform.text().contains("x-hub-signature-256: sha256=HEX"), "{}", of_platform.text());
+    let changed = platform.raw(post("x-hub-signature-256", &value).replace("7}", "8}")).await;
+    changed.assert_problem(401, "unauthenticated");
+    assert_eq!(platform.executions().await, 2);
 }

@@ -9,8 +9,8 @@ use std::{
 
 use picloud_core::{
     AccessPatch, AppName, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method, RateLimit,
-    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, TriggerSpec, VariableName,
-    wording::reworded,
+    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, SignatureScheme, TriggerSpec,
+    VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,7 @@ pub(super) struct ManifestRoute {
     #[serde(default)]
     methods: Vec<String>,
     access: Option<RouteAccess>,
+    signature: Option<SignatureScheme>,
     #[serde(default, deserialize_with = "access::rate_of_manifest")]
     rate_limit: Change<RateLimit>,
     #[serde(default, deserialize_with = "access::rate_of_manifest")]
@@ -108,6 +109,8 @@ pub(super) struct BundleRoute {
     pub(super) fallback: Option<FilePath>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) access: Option<RouteAccess>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signature: Option<SignatureScheme>,
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub(super) rate_limit: Change<RateLimit>,
     #[serde(skip_serializing_if = "Change::is_keep")]
@@ -244,6 +247,7 @@ impl ManifestRoute {
             max_age: self.max_age,
             fallback: self.fallback.clone(),
             access: self.access,
+            signature: self.signature.clone(),
             rate_limit: self.rate_limit,
             client_rate_limit: self.client_rate_limit,
         })
@@ -416,8 +420,8 @@ mod tests {
         let temp = folder(&[
             (
                 MANIFEST,
-                "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\naccess = 'token'\n\
-                 rate_limit = '9/min'\n[limits]\n\
+                "name = 'demo'\n[[routes]]\npath = '/u/:id'\nmethod = 'get'\nscript = 'api/users'\naccess = 'hmac'\n\
+                 signature = 'github'\nrate_limit = '9/min'\n[limits]\n\
                  memory_bytes = '8MiB'\nwall_ms = 2000\n[env]\nREGION = 'eu'\n\
                  [scripts.'api/users'.limits]\nwall_ms = '1s'\nfuel = 'none'\n",
             ),
@@ -439,7 +443,7 @@ mod tests {
         let routes = project.routes().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
         let sent = serde_json::to_value(&routes[0]).unwrap();
-        assert_eq!(sent["access"], "token");
+        assert_eq!((&sent["access"], &sent["signature"]), (&"hmac".into(), &"github".into()));
         assert_eq!(sent["rate_limit"], serde_json::json!({ "requests": 9, "seconds": 60 }));
         assert_eq!(sent.get("client_rate_limit"), None, "what is left out stays as it is");
     }
@@ -551,6 +555,8 @@ mod tests {
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("write :id"));
         let route = "[[routes]]\npath = '/x'\nscript = 'a'\naccess = 'private'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are public, token and hmac"));
+        let route = "[[routes]]\npath = '/x'\nscript = 'a'\naccess = 'hmac'\nsignature = 'gitlab'\n";
+        assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are picloud, github"));
         let route = "[[routes]]\npath = '/x'\nscript = 'a'\nmethod = 'TRACE'\n";
         assert!(refused(&[(MANIFEST, route), ("a.rhai", "")]).contains("allowed are GET"));
     }

@@ -1,7 +1,7 @@
 //! `picloud route`: which script or which files answer for which paths.
 
 use clap::{Args, Subcommand};
-use picloud_core::{Change, FilePath, Method, RateLimit, RouteAccess, RoutePattern};
+use picloud_core::{Change, FilePath, Method, RateLimit, RouteAccess, RoutePattern, SignatureScheme};
 use serde::Deserialize;
 use serde_json::json;
 use ureq::http;
@@ -12,6 +12,7 @@ use super::{
     api::{Api, Payload, segment},
     error::ClientError,
     pages::Items,
+    secrets::of_stdin,
     session::print_json,
 };
 use crate::{
@@ -35,7 +36,7 @@ pub(crate) enum RouteCommand {
 /// `picloud route add`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/a/*path' --files static/a/ --fallback static/a/index.html"
+    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /hook hook --access hmac --signature github\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/a/*path' --files static/a/ --fallback static/a/index.html"
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
@@ -60,6 +61,10 @@ pub(crate) struct AddArgs {
     /// [default: as it is, else public]
     #[arg(long, value_name = "ACCESS", value_parser = access)]
     access: Option<RouteAccess>,
+    /// How those sign who call a route with `--access hmac`: picloud, github, stripe, slack, generic or generic:HEADER
+    /// [default: as it is, else picloud]
+    #[arg(long, value_name = "SENDER", value_parser = signature)]
+    signature: Option<SignatureScheme>,
     /// How many requests all clients together may make, such as 1000/min, or `none`
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate_limit: Option<OrNone<RateLimit>>,
@@ -74,7 +79,9 @@ pub(crate) struct AddArgs {
 
 /// `picloud route key`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  picloud route key /hook\n  picloud route key /hook --keep 0")]
+#[command(
+    after_help = "Examples:\n  picloud route key /hook\n  picloud route key /hook --keep 0\n  pass show github-webhook | picloud route key /hook --stdin"
+)]
 pub(crate) struct KeyArgs {
     /// Its path, as `picloud route list` shows it
     #[arg(value_name = "PATH", value_parser = pattern)]
@@ -85,6 +92,9 @@ pub(crate) struct KeyArgs {
     /// How long the key before stays good: a time with s, min or h, at most 720h, or 0 [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     keep: Option<u64>,
+    /// Take the sender's own key from standard input, in place of making one
+    #[arg(long)]
+    stdin: bool,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -117,6 +127,7 @@ pub(super) struct Route {
     script: Option<String>,
     files: Option<String>,
     access: RouteAccess,
+    signature: Option<SignatureScheme>,
     rate_limit: Option<RateLimit>,
     client_rate_limit: Option<RateLimit>,
     signing_keys: Vec<Key>,
@@ -128,7 +139,7 @@ struct Key {}
 
 #[derive(Debug, Deserialize)]
 struct NewKey {
-    key: String,
+    key: Option<String>,
 }
 
 impl Route {
@@ -136,7 +147,12 @@ impl Route {
     fn access(&self) -> String {
         let of = |rate: Option<RateLimit>, of: &str| rate.map(|rate| format!("{rate}{of}"));
         let limits = [of(self.rate_limit, ""), of(self.client_rate_limit, " a client")];
-        let parts = std::iter::once(self.access.to_string()).chain(limits.into_iter().flatten());
+        let signature = self.signature.as_ref().filter(|signature| **signature != SignatureScheme::Picloud);
+        let access = match signature {
+            Some(signature) => format!("{} of {signature}", self.access),
+            None => self.access.to_string(),
+        };
+        let parts = std::iter::once(access).chain(limits.into_iter().flatten());
         parts.collect::<Vec<_>>().join(", ")
     }
 
@@ -198,6 +214,9 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
     if let Some(access) = args.access {
         route["access"] = access.as_str().into();
     }
+    if let Some(signature) = &args.signature {
+        route["signature"] = signature.to_string().into();
+    }
     for (name, rate) in [("rate_limit", args.rate_limit), ("client_rate_limit", args.client_rate_limit)] {
         let Some(rate) = rate else { continue };
         route[name] = json!(Change::from(rate));
@@ -215,7 +234,11 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
         printable(&route.url)
     ))?;
     if route.access == RouteAccess::Hmac && route.signing_keys.is_empty() {
-        terminal::note(format_args!("it has no key yet: `picloud route key {}` makes one", args.path));
+        let hint = match &route.signature {
+            None | Some(SignatureScheme::Picloud) => format!("`picloud route key {}` makes one", args.path),
+            Some(_) => format!("`picloud route key {} --stdin` takes that of the sender", args.path),
+        };
+        terminal::note(format_args!("it has no key yet: {hint}"));
     }
     Ok(())
 }
@@ -229,14 +252,22 @@ fn key(args: &KeyArgs) -> Result<(), ClientError> {
     if let Some(keep) = args.keep {
         new["keep_seconds"] = keep.into();
     }
+    if args.stdin {
+        new["key"] = of_stdin()?.into();
+    }
     let keys = format!("{path}/{}/keys", segment(&route.id));
     let answer = api.call(http::Method::POST, &keys, Payload::Json(&new))?;
     if args.common.json {
         return print_json(&answer);
     }
     let new: NewKey = api.read(&answer)?;
-    terminal::line(printable(&new.key))?;
-    terminal::note("this key is not shown again");
+    match &new.key {
+        Some(key) => {
+            terminal::line(printable(key))?;
+            terminal::note("this key is not shown again");
+        }
+        None => terminal::note(format_args!("{} {} has a new key", route.methods(), args.path)),
+    }
     Ok(())
 }
 
@@ -290,6 +321,10 @@ fn pattern(text: &str) -> Result<RoutePattern, String> {
 }
 
 fn access(text: &str) -> Result<RouteAccess, String> {
+    text.parse().map_err(|error: picloud_core::AccessError| error.to_string())
+}
+
+fn signature(text: &str) -> Result<SignatureScheme, String> {
     text.parse().map_err(|error: picloud_core::AccessError| error.to_string())
 }
 

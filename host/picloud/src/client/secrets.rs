@@ -110,7 +110,7 @@ fn of_file(file: &Path) -> Result<String, ClientError> {
     read_text(file, SecretValue::MAX_BYTES as u64, Links::Follow)?.ok_or_else(missing)
 }
 
-fn of_stdin() -> Result<String, ClientError> {
+pub(super) fn of_stdin() -> Result<String, ClientError> {
     let mut bytes = Vec::new();
     // With its line end a value may be a little longer than a secret; whether it is too long is told later.
     io::stdin().take(SecretValue::MAX_BYTES as u64 + 3).read_to_end(&mut bytes)?;

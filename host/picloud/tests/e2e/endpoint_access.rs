@@ -49,6 +49,36 @@ fn a_signed_request_is_signed_as_the_documentation_says() {
 }
 
 #[test]
+fn a_webhook_of_another_service_is_checked_with_its_own_key() {
+    let app = shared_app("webhook");
+    app.deploy("hook", "fn on_request(req) { req.json.action }").ok();
+    let added = app.cli(&["route", "add", "/hook", "hook", "--access", "hmac", "--signature", "github"]);
+    assert!(added.stderr.contains("picloud route key /hook --stdin"), "{}", added.stderr);
+    let secret = "It's a Secret to Everybody";
+    let taken = app
+        .server
+        .cli_with(&["route", "key", "/hook", "--stdin", "--app", &app.name], &format!("{secret}\n"));
+    assert!(taken.stderr.contains("has a new key"), "{}", taken.stderr);
+    assert_eq!(taken.ok(), "");
+    let body = r#"{"action":"opened"}"#;
+    let script = r#"printf '%s' "$BODY" | openssl dgst -sha256 -hmac "$KEY" | awk '{print $NF}'"#;
+    let mut shell = std::process::Command::new("sh");
+    let signed = shell.args(["-c", script]).env("BODY", body).env("KEY", secret).output().unwrap();
+    let digest = String::from_utf8(signed.stdout).unwrap();
+    let send = |body: &str| {
+        let digest = digest.trim();
+        let head =
+            format!("POST /hook\ncontent-type: application/json\nx-hub-signature-256: sha256={digest}");
+        app.request(&head, body.as_bytes())
+    };
+    assert_eq!(send(r#"{"action":"closed"}"#).status, 401);
+    let answer = send(body);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "opened"));
+    let listed = app.cli(&["route", "list"]).ok();
+    assert!(listed.contains("hmac of github"), "{listed}");
+}
+
+#[test]
 fn a_folder_says_who_may_call() {
     let app = shared_app("access-folder");
     let folder = home();
@@ -70,7 +100,10 @@ fn a_folder_says_who_may_call() {
 
     app.cli(&["access", "set", "--development", "false", "--cors-origin", "none"]).ok();
     let shown = app.cli(&["access", "show"]).ok();
-    assert!(shown.contains("left to the scripts") && !app.get("/a").text().contains("42"), "{shown}");
+    assert!(
+        shown.contains("left to the scripts") && !app.get("/a").text().contains("the secret is"),
+        "{shown}"
+    );
     let limited = app.get("/a");
     assert_eq!((limited.status, limited.code().as_str()), (429, "rate_limited"));
     assert!(limited.header("retry-after").is_some() && limited.header("ratelimit").is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use picloud_core::{
     AccessPatch, AccessSettings, AppId, Capability, Change, MethodSet, PrincipalId, PrincipalName, RateLimit,
-    RouteAccess, RouteId, Scope,
+    RouteAccess, RouteId, Scope, SignatureScheme,
 };
 use picloud_store::{
     Bundle, BundleTarget, Lack, NewOwner, NewRoute, NewToken, PutRoute, Route, RoutePatch, SigningKey, Store,
@@ -104,6 +104,46 @@ async fn a_patch_of_a_route_changes_what_it_names() {
     let no_script = RoutePatch { target: Some(script_name("none").into()), ..RoutePatch::default() };
     let refused = store.patch_route(app, id, &no_script).await;
     assert!(matches!(refused, Err(StoreError::NotFound { what: "script" })));
+}
+
+#[tokio::test]
+async fn how_callers_sign_stays_as_long_as_nothing_is_said_of_it() {
+    let (store, app, id) = with_route(RouteAccess::Hmac).await;
+    let scheme = |text: &str| Some(text.parse::<SignatureScheme>().unwrap());
+    let signature = async || store.routes(app).await.unwrap()[0].signature.to_string();
+    assert_eq!(signature().await, "picloud");
+    put(&store, app, &NewRoute { signature: scheme("github"), ..new_route(None) }).await;
+    put(&store, app, &new_route(None)).await;
+    assert_eq!(signature().await, "github");
+    let own = RoutePatch { signature: scheme("generic:x-a"), ..RoutePatch::default() };
+    assert_eq!(store.patch_route(app, id, &own).await.unwrap().signature.to_string(), "generic:x-a");
+    let in_directory = store.directory_of(app).await.unwrap().unwrap().routes.remove(0);
+    assert_eq!(in_directory.signature.header(), "x-a");
+    // With other methods it is another route, in the place of the one before.
+    let methods = MethodSet::default().with(picloud_core::Method::Post);
+    for access in [None, Some(RouteAccess::Hmac)] {
+        let methods = if access.is_some() { MethodSet::ANY } else { methods };
+        let bundle =
+            Bundle { routes: Some(&[NewRoute { methods, ..new_route(access) }]), ..Bundle::default() };
+        store.put_bundle(BundleTarget::App(app), bundle).await.unwrap();
+        assert_eq!(signature().await, "generic:x-a");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_is_asked_for_only_with_hmac() {
+    let (store, app, id) = with_route(RouteAccess::Token).await;
+    let signed = |access| NewRoute { signature: Some(SignatureScheme::Github), ..new_route(access) };
+    for access in [None, Some(RouteAccess::Token), Some(RouteAccess::Public)] {
+        let refused = store.put_route(app, &signed(access)).await.unwrap_err();
+        assert!(refused.to_string().contains("only a route with hmac has a signature"), "{refused}");
+    }
+    let patch = RoutePatch { signature: Some(SignatureScheme::Slack), ..RoutePatch::default() };
+    assert!(matches!(store.patch_route(app, id, &patch).await, Err(StoreError::Invalid(_))));
+    let route = store.route(app, id).await.unwrap().unwrap();
+    assert_eq!((route.access, route.signature), (RouteAccess::Token, SignatureScheme::Picloud));
+    let made = put(&store, app, &signed(Some(RouteAccess::Hmac))).await;
+    assert_eq!((made.access, made.signature), (RouteAccess::Hmac, SignatureScheme::Github));
 }
 
 #[tokio::test]
