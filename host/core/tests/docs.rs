@@ -1,6 +1,10 @@
-//! docs/SEMANTICS.md names every limit with its numbers, and every error code; docs/ACCESS.md every capability.
+//! docs/SEMANTICS.md names every limit with its numbers, and every error code; docs/ACCESS.md every capability;
+//! docs/TRIGGERS.md every kind of trigger.
 
-use picloud_core::{AppId, Capability, ErrorCode, LeastRole, LimitField, UNLIMITED};
+use picloud_core::{
+    AppId, Capability, CronSource, ErrorCode, LeastRole, LimitField, RetryOverrides, Schedule, TriggerKind,
+    TriggerSource, UNLIMITED,
+};
 
 const SEMANTICS: &str = include_str!("../../../docs/SEMANTICS.md");
 
@@ -71,4 +75,44 @@ fn every_capability_is_documented_with_its_scope_and_role() {
         })
         .collect();
     assert_eq!(documented, expected);
+}
+
+#[test]
+fn every_kind_of_trigger_is_documented_with_its_handler() {
+    let triggers = include_str!("../../../docs/TRIGGERS.md");
+    for kind in TriggerKind::ALL {
+        let rows = triggers.lines().filter(|line| line.starts_with(&format!("| `{}` |", kind.as_str())));
+        let handler = format!("`{}(", kind.handler());
+        assert_eq!(rows.filter(|row| row.contains(&handler)).count(), 1, "{}", kind.as_str());
+    }
+}
+
+#[test]
+fn the_limits_of_triggers_are_documented_with_their_numbers() {
+    let (least, most, default) = CronSource::LATENESS;
+    let hours = |duration: std::time::Duration| duration.as_secs() / 3600;
+    assert_eq!((least.as_secs(), hours(most), hours(default)), (1, 7 * 24, 1));
+    assert_eq!((hours(CronSource::MAX_JITTER), RetryOverrides::MAX_DELAY_MS / 3_600_000), (1, 7 * 24));
+    let (fewest, queue_most) = TriggerSource::CONCURRENCY.into_inner();
+    let rows = [
+        format!(
+            "| a schedule | {} bytes, at most every {} s |",
+            Schedule::MAX_BYTES,
+            Schedule::LEAST_INTERVAL_SECONDS
+        ),
+        "| lateness, jitter of a schedule | 1 s to 7 days, up to 1 h |".to_owned(),
+        format!(
+            "| attempts, waits of a trigger's retries | 1 to {}, up to 7 days |",
+            RetryOverrides::MAX_ATTEMPTS
+        ),
+        format!("| messages of a queue that are handled at once | {fewest} to {},000 |", queue_most / 1000),
+        format!(
+            "| kinds, triggers that a trigger for dead letters names | {}, {} |",
+            TriggerSource::MAX_SOURCE_KINDS,
+            TriggerSource::MAX_SOURCE_TRIGGERS
+        ),
+    ];
+    for row in rows {
+        assert!(SEMANTICS.contains(&row), "docs/SEMANTICS.md has no {row}");
+    }
 }

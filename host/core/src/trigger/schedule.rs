@@ -333,6 +333,26 @@ mod tests {
     }
 
     #[test]
+    fn days_may_be_the_last_the_nearest_the_second_or_both() {
+        let after = datetime!(2026-08-01 00:00 UTC);
+        for (cron, next) in [
+            // The 15th of August 2026 is a Saturday, the 1st too.
+            ("0 0 15W * *", "2026-08-14"),
+            ("0 0 * * FRI#2", "2026-08-14"),
+            ("0 0 * * FRI#L", "2026-08-28"),
+            ("0 0 13 * FRI", "2026-08-07"),
+            ("0 0 13 * +FRI", "2026-11-13"),
+            ("0 0 2-30/5 * *", "2026-08-02"),
+            ("0 0 L 2 *", "2027-02-28"),
+            ("0 0 * * 7", "2026-08-02"),
+            ("0 0 29 2 +TUE", "2028-02-29"),
+            ("0 0 29 2 +MON", "2044-02-29"),
+        ] {
+            assert_eq!(times(cron, "UTC", after, 1), [format!("{next}T00:00:00Z")], "{cron}");
+        }
+    }
+
+    #[test]
     fn what_never_fires_is_refused() {
         for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 31 2 *"] {
             assert_eq!(refusal(never), format!("the schedule {never:?} never fires: there is no such date"));

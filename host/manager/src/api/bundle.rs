@@ -33,7 +33,7 @@ use crate::{
         routes::{RouteRequest, RouteView, check_files_route},
         script_limits::ScriptLimitsChange,
         scripts::{Available, ScriptUrls, ScriptView, UsedView, UsesView, newly, not_found},
-        triggers::{PutTriggerAnswer, TriggerFields},
+        triggers::{PutTriggerAnswer, TriggerFields, unhandled},
     },
     context::{Context, app_not_found},
     deploy::{self, BuildRefusal, Built, CompileError, Import},
@@ -323,7 +323,7 @@ async fn deploy_to(
     let app = destination.app();
     let limits = contents.limits.unwrap_or_default();
     check_sizes(&contents.scripts, limits.source_bytes.unwrap_or(app.limits.source_bytes))?;
-    let Compiled { versions, warnings } = build(context, caller, app.id, &contents.scripts).await?;
+    let Compiled { versions, mut warnings } = build(context, caller, app.id, &contents.scripts).await?;
     let files = contents.files.as_ref().map(|given| files::for_store(context, app, &limits, given));
     let bundle = picloud_store::Bundle {
         scripts: &versions,
@@ -363,6 +363,13 @@ async fn deploy_to(
         OtherScripts::Keep => (others, Vec::new()),
         OtherScripts::Delete => (Vec::new(), others),
     };
+    if contents.triggers.is_none() {
+        // Those of the bundle have warnings of their own.
+        let uploaded: Vec<_> = scripts.iter().map(PutVersion::script).collect();
+        for (script, said) in unhandled(context, app, &uploaded).await? {
+            warnings.entry(script).or_default().extend(said);
+        }
+    }
     Ok(BundleAnswer {
         app_created,
         scripts: bundled(context, app, scripts, warnings).await?,

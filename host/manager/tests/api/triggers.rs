@@ -221,6 +221,21 @@ async fn a_script_without_the_handler_is_told() {
 }
 
 #[tokio::test]
+async fn a_script_that_loses_the_handler_of_its_triggers_is_told() {
+    let server = server().await;
+    post(&server, &nightly()).await;
+    let said =
+        json!(["the script main has no function on_cron, so that each event of the trigger nightly fails"]);
+    let alone = server.script("demo", "main", "fn on_request(req) { 2 }").await.json();
+    assert_eq!(alone["warnings"], said);
+    let bundle =
+        json!({ "scripts": { "main": "fn on_request(req) { 3 }", "other": "fn on_request(req) { 3 }" } });
+    let bundled = server.call("PUT", "/api/v1/apps/demo/bundle").json(&bundle).send().await.json();
+    assert_eq!((&bundled["scripts"][0]["warnings"], &bundled["scripts"][1]["warnings"]), (&said, &json!([])));
+    assert_eq!(server.script("demo", "main", "4").await.json()["warnings"], json!([]));
+}
+
+#[tokio::test]
 async fn a_schedule_says_when_it_runs_and_when_it_ran() {
     let server = server().await;
     post(&server, &nightly()).await;

@@ -20,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::{Caller, TargetApp},
+    api::triggers::unhandled,
     context::Context,
     deploy::{self, Import},
     error::ApiError,
@@ -171,6 +172,7 @@ pub(crate) async fn put_script(
     let imported_by = importers.map_err(from_store)?.remove(&name).unwrap_or_default();
     let urls = ScriptUrls::load(&context, &app).await?;
     warnings.extend(Available::load(&context, &app).await?.warnings(&put));
+    warnings.extend(unhandled(&context, &app, &[put.script()]).await?.into_values().flatten());
     let newly_uses = newly(&put);
     let headers = [tag(put.script()).header(), location(&app, &name)];
     let script = ScriptView::of(put.script(), &urls);

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) use schedule::{__path_read_schedule, read_schedule};
-pub(crate) use views::{PutTriggerAnswer, TriggerFields};
+pub(crate) use views::{PutTriggerAnswer, TriggerFields, unhandled};
 use views::{TriggerChange, TriggerRef, TriggerView};
 
 /// The triggers of an app, by name.

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use picloud_core::{
-    App, BODY_HANDLER, ErrorCode, NameError, PrincipalId, TriggerId, TriggerName, TriggerSource, TriggerSpec,
+    App, BODY_HANDLER, ErrorCode, NameError, PrincipalId, ScriptName, TriggerId, TriggerName, TriggerSource,
+    TriggerSpec,
 };
-use picloud_store::Trigger;
+use picloud_store::{PageSize, Script, Trigger};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -166,6 +167,24 @@ impl PutTriggerAnswer {
     pub(super) fn etag(&self) -> Result<ETag, ApiError> {
         self.trigger.etag()
     }
+}
+
+/// What is said of scripts that were uploaded and that triggers of their app run, by script.
+pub(crate) async fn unhandled(
+    context: &Context,
+    app: &App,
+    scripts: &[&Script],
+) -> Result<BTreeMap<ScriptName, Vec<String>>, ApiError> {
+    // An app has no more triggers than a page.
+    let triggers = context.store.triggers(app.id, None, PageSize::MAX).await.map_err(from_store)?;
+    let mut said: BTreeMap<ScriptName, Vec<String>> = BTreeMap::new();
+    for Trigger { spec, .. } in triggers.items {
+        let script = scripts.iter().find(|script| script.name == spec.script);
+        if let Some(warning) = script.and_then(|script| missing_handler(&spec, &script.active.handlers)) {
+            said.entry(spec.script).or_default().push(warning);
+        }
+    }
+    Ok(said)
 }
 
 /// Says that a script does not handle what its trigger waits for.
