@@ -100,6 +100,10 @@ codes! {
     AboveCeiling = "above_ceiling";
     /// The app's kv data would exceed its quota.
     KvQuota = "kv_quota_exceeded";
+    /// The same request is under way, or another was made under its key.
+    IdempotencyConflict = "idempotency_conflict";
+    /// As many keys of requests are remembered as may be.
+    KeysFull = "idempotency_keys_full";
     /// As many events of the app wait as may.
     OutboxFull = "outbox_full";
     /// The app's files would be more, or larger, than its quota.

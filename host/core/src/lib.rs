@@ -72,13 +72,14 @@ pub use limits::{
 pub use mail::{MailAddress, MailAddressError, MailError, Mailbox};
 pub use mask::SecretMask;
 pub use names::{
-    AppName, CollectionName, CollectionPattern, ContentType, DedupeKey, DomainName, FileFolder, FilePath,
-    GroupKey, KvKey, MailboxName, NameError, PrincipalName, QueueName, ScriptName, SecretName, TopicName,
-    TopicPattern, TriggerName, VariableName,
+    AppName, CallbackUrl, CollectionName, CollectionPattern, ContentType, DedupeKey, DomainName, FileFolder,
+    FilePath, GroupKey, KvKey, MailboxName, NameError, PrincipalName, QueueName, ScriptName, SecretName,
+    TopicName, TopicPattern, TriggerName, VariableName,
 };
 pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
 pub use route::{
-    Method, MethodSet, Params, PatternError, RouteMatch, RoutePattern, RouteTable, RouteTarget, StaticFiles,
+    Method, MethodSet, Params, PatternError, RouteMatch, RouteMode, RoutePattern, RouteTable, RouteTarget,
+    StaticFiles, UnknownRouteMode,
 };
 pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};

@@ -118,6 +118,9 @@ names! {
     DedupeKey, "dedupe_key", check_message_key;
     /// The group of a message: 1 to 128 bytes of any text but U+0000.
     GroupKey, "group", check_message_key;
+    /// Where the answer of an asynchronous request is sent: an absolute URL of http or https without a user, at most 2,048
+    /// bytes long.
+    CallbackUrl, "callback_url", check_callback;
     /// The path of a file of an app: segments between `/`, in NFC, at most 512 bytes. It is a name in the database and
     /// never a path of a node's file system, so that `A` and `a` are two files everywhere.
     FilePath, "file path", check_path;
@@ -251,6 +254,16 @@ fn check_is_no_id(text: &str) -> Result<(), String> {
     // Where one is named, an id does as well.
     if uuid::Uuid::parse_str(text).is_ok() {
         return Err("has the form of an id; any other name is allowed".into());
+    }
+    Ok(())
+}
+
+fn check_callback(text: &str) -> Result<(), String> {
+    check_length(text, 2_048)?;
+    let allowed = "allowed is an absolute URL of http or https";
+    let url = url::Url::parse(text).map_err(|problem| format!("is no URL ({problem}); {allowed}"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("has another scheme, or a user; {allowed}"));
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 //!
 //! The most specific pattern wins, segment by segment: a literal before a parameter before a rest.
 
+mod mode;
 mod target;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub use mode::{RouteMode, UnknownRouteMode};
 pub use target::{RouteTarget, StaticFiles};
 
 /// Decoded parameters of a matched route, by name.

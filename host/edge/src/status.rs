@@ -46,6 +46,8 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::TooLarge => (S::PAYLOAD_TOO_LARGE, "A value is larger than its limit"),
         E::AboveCeiling => (S::UNPROCESSABLE_ENTITY, "A limit is above the platform's ceiling"),
         E::KvQuota => (S::TOO_MANY_REQUESTS, "The app's data is at its quota"),
+        E::IdempotencyConflict => (S::CONFLICT, "The key stands for another request, or one under way"),
+        E::KeysFull => (S::TOO_MANY_REQUESTS, "The app remembers as many keys as it may"),
         E::OutboxFull => (S::TOO_MANY_REQUESTS, "The app's outbox is full"),
         E::FileQuota => (S::TOO_MANY_REQUESTS, "The app's files are at their quota"),
         E::BadRequest => (S::BAD_REQUEST, "The request is malformed"),

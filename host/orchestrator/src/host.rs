@@ -230,6 +230,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::NotGranted { .. } => (ErrorCode::NotGranted, error.to_string()),
         StoreError::FileQuota { .. } => (ErrorCode::FileQuota, error.to_string()),
         StoreError::OutboxFull { .. } => (ErrorCode::OutboxFull, error.to_string()),
+        StoreError::KeysFull { .. } => (ErrorCode::KeysFull, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),
         StoreError::Invalid(_) => (ErrorCode::Invalid, error.to_string()),
         StoreError::Incompatible(_) | StoreError::Database(_) => {

@@ -80,6 +80,7 @@ impl Orchestrator {
             egress: begun.egress(),
             spent: &begun.spent.clone(),
             acknowledge: None,
+            keep: None,
         };
         let ran = invoker.runner.run(job, || Event::Invoke(call.event.clone()), accept).await;
         let outcome =

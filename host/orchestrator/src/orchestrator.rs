@@ -116,7 +116,8 @@ impl Orchestrator {
         tasks.spawn(cron::run(store.clone(), directory, drain.clone()));
         let told = (store, stop.clone());
         tasks.spawn(async move { told.0.tell_others(told.1).await });
-        let ingress = Arc::new(Ingress::new(&config, Arc::clone(&invoker), keeper, files));
+        let ingress =
+            Arc::new(Ingress::new(&config, Arc::clone(&invoker), Arc::clone(&dispatcher), keeper, files));
         Ok(Arc::new(Self {
             ingress,
             invoker,

@@ -5,7 +5,7 @@
 //! deadline, and never after it has done something outside that cannot be undone.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,10 @@ use picloud_core::{
     Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
     FuelMeter, Invocation, KvReads, Logs, Usage,
 };
-use picloud_store::{Acknowledge, CommitTerms, KvCommit, KvLocked, KvLocks, OutboxLimit, Store, StoreError};
+use picloud_store::{
+    Acknowledge, AnswerOf, CommitTerms, KeptAnswer, KvCommit, KvLocked, KvLocks, OutboxLimit, Store,
+    StoreError,
+};
 
 use crate::{
     directory::{AppEntry, ScriptEntry},
@@ -40,6 +43,22 @@ pub(crate) struct Job<'a> {
     pub(crate) spent: &'a Arc<FuelMeter>,
     /// The event of the outbox that it handles: it leaves the outbox with what the run commits.
     pub(crate) acknowledge: Option<Acknowledge>,
+    /// The answer that is kept with what the run commits.
+    pub(crate) keep: Option<Keep<'a>>,
+}
+
+/// An answer to be kept.
+pub(crate) struct Keep<'a> {
+    pub(crate) of: AnswerOf,
+    /// Filled by whoever accepts the answer.
+    pub(crate) answer: &'a Mutex<Option<KeptAnswer>>,
+}
+
+impl Keep<'_> {
+    fn take(&self) -> Option<(AnswerOf, KeptAnswer)> {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some((self.of.clone(), answer))
+    }
 }
 
 /// How a run ended.
@@ -124,12 +143,14 @@ impl Runner {
                 continue;
             }
             let effects = if outcome.is_ok() { effects } else { Effects::default() };
-            if !needs_commit(&outcome, &reads, &effects) {
+            let answer = job.keep.as_ref().and_then(Keep::take).filter(|_| outcome.is_ok());
+            if answer.is_none() && !needs_commit(&outcome, &reads, &effects) {
                 return Ran { outcome, logs, usage, fate: Fate::Open };
             }
             // A failed run is only checked; its event stays.
             let acknowledge = job.acknowledge.filter(|_| outcome.is_ok());
-            match Box::pin(self.commit(&job, locked, &reads, &effects, acknowledge, deadline)).await {
+            match Box::pin(self.commit(&job, locked, &reads, &effects, (acknowledge, answer), deadline)).await
+            {
                 Ok(()) => {
                     let fate = if acknowledge.is_some() { Fate::Committed } else { Fate::Open };
                     return Ran { outcome, logs, usage, fate };
@@ -177,7 +198,7 @@ impl Runner {
         locked: Option<KvLocked>,
         reads: &KvReads,
         effects: &Effects,
-        acknowledge: Option<Acknowledge>,
+        (acknowledge, answer): (Option<Acknowledge>, Option<(AnswerOf, KeptAnswer)>),
         deadline: Instant,
     ) -> Result<(), Refused> {
         let (app, limit) = (job.app.id, job.app.limits.kv_bytes);
@@ -194,6 +215,7 @@ impl Runner {
             files: FileQuota::of(&job.app.limits),
             outbox: OutboxLimit(job.app.limits.outbox_events),
             acknowledge,
+            answer,
         };
         let commit = async {
             match locked {

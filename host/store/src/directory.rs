@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use picloud_core::{
-    AccessSettings, AppId, AppName, DomainName, EgressRules, Hour, ImageKey, LimitsPatch, MethodSet,
-    PrincipalId, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, ScriptVersionId,
-    SecretName, SignatureScheme, TriggerId, TriggerSpec, Uses,
+    AccessSettings, AppId, AppName, CallbackUrl, DomainName, EgressRules, Hour, ImageKey, LimitsPatch,
+    MethodSet, PrincipalId, RateLimit, RouteAccess, RouteId, RouteMode, RoutePattern, RouteTarget,
+    ScriptName, ScriptVersionId, SecretName, SignatureScheme, TriggerId, TriggerSpec, Uses,
 };
 use sqlx::{Postgres, Transaction, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    HourFuel, RouteMode, SigningKey, Store, StoreError, Trigger,
+    HourFuel, SigningKey, Store, StoreError, Trigger,
     apps::limits,
     routes::{methods, rate, target},
     signing_keys::opened,
@@ -61,6 +61,8 @@ pub struct DirectoryRoute {
     pub target: RouteTarget,
     /// How its invocations run.
     pub mode: RouteMode,
+    /// Where the answers of its asynchronous requests are sent.
+    pub callback_url: Option<CallbackUrl>,
     /// What it asks of its callers.
     pub access: RouteAccess,
     /// How its callers sign, where it asks for that.
@@ -234,7 +236,8 @@ async fn load_routes(
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
         r#"SELECT r.app_id, r.id, r.methods, r.pattern, s.name AS "script?",
-            r.files, r.files_max_age, r.files_fallback, r.access, r.signature, r.rate_limit, r.client_rate_limit
+            r.files, r.files_max_age, r.files_fallback, r.access, r.signature, r.mode,
+            r.callback_url, r.rate_limit, r.client_rate_limit
         FROM routes r LEFT JOIN scripts s ON s.id = r.script_id
         WHERE $1::uuid IS NULL OR r.app_id = $1 ORDER BY r.id"#,
         only,
@@ -251,8 +254,8 @@ async fn load_routes(
                     row.files_max_age,
                     row.files_fallback.as_deref(),
                 )?,
-                // The column's constraint allows no other value yet.
-                mode: RouteMode::Sync,
+                mode: parse(&row.mode)?,
+                callback_url: row.callback_url.as_deref().map(parse).transpose()?,
                 access: parse(&row.access)?,
                 signature: parse(&row.signature)?,
                 rate_limit: rate(row.rate_limit.as_deref())?,

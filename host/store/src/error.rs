@@ -7,7 +7,7 @@ use picloud_core::{MailboxName, QueueName, TriggerName, Uses};
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `QueueTaken`, `AddressTaken`, `LastOwner`,
-/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull`, `KeysFull` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -92,6 +92,14 @@ pub enum StoreError {
     #[error("{message}")]
     OutboxFull {
         /// How many wait, and what is allowed.
+        message: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// As many keys of requests are remembered as may be.
+    #[error("{message}")]
+    KeysFull {
+        /// How many, and what is allowed.
         message: String,
         /// The limit.
         limit: u64,

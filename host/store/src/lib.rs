@@ -9,6 +9,7 @@
 
 mod abandoned;
 mod access;
+mod answers;
 mod apps;
 mod audit;
 mod callers;
@@ -44,6 +45,7 @@ mod variables;
 pub mod testing;
 
 pub use abandoned::AbandonedExecution;
+pub use answers::{AnswerOf, AnswerView, EventAnswer, KeptAnswer, KeyHold, KeyState, RequestKey};
 pub use apps::{AppRow, AppsSeen};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry};
 pub use callers::{AppCaller, Lack};
@@ -69,7 +71,7 @@ pub use outbox::{
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
-pub use routes::{NewRoute, PutRoute, Route, RouteMode, RoutePatch};
+pub use routes::{NewRoute, PutRoute, Route, RoutePatch};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,
     PutBundle, PutVersion, RollBack, Script, ScriptSource, ScriptVersion, VersionCondition,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use picloud_core::{
-    AppId, Change, FilePath, MethodSet, RateLimit, RouteAccess, RouteId, RoutePattern, RouteTarget,
-    ScriptName, SignatureScheme, StaticFiles,
+    AppId, CallbackUrl, Change, FilePath, MethodSet, RateLimit, RouteAccess, RouteId, RouteMode,
+    RoutePattern, RouteTarget, ScriptName, SignatureScheme, StaticFiles,
 };
 use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
@@ -20,14 +20,6 @@ use crate::{
 /// The most routes of an app: they are compared one by one.
 const MAX_ROUTES: usize = 1_000;
 
-/// How a route's invocations run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RouteMode {
-    /// While the client waits, and only then.
-    #[default]
-    Sync,
-}
-
 /// A route to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRoute {
@@ -42,6 +34,10 @@ pub struct NewRoute {
     pub access: Option<RouteAccess>,
     /// How its callers sign, of a route with [`RouteAccess::Hmac`] only. Left out, it stays as `access` does.
     pub signature: Option<SignatureScheme>,
+    /// How its invocations run. Left out, it stays what that of the route in its place was; else it is [`RouteMode::Sync`].
+    pub mode: Option<RouteMode>,
+    /// Where answers are sent, of a route with [`RouteMode::Async`] only.
+    pub callback_url: Change<CallbackUrl>,
     /// How many requests all clients together may make.
     pub rate_limit: Change<RateLimit>,
     /// How many requests each client may make, in place of what the app sets.
@@ -57,6 +53,10 @@ pub struct RoutePatch {
     pub access: Option<RouteAccess>,
     /// See [`NewRoute::signature`].
     pub signature: Option<SignatureScheme>,
+    /// See [`NewRoute::mode`].
+    pub mode: Option<RouteMode>,
+    /// See [`NewRoute::callback_url`].
+    pub callback_url: Change<CallbackUrl>,
     /// See [`NewRoute::rate_limit`].
     pub rate_limit: Change<RateLimit>,
     /// See [`NewRoute::client_rate_limit`].
@@ -76,6 +76,8 @@ pub struct Route {
     pub target: RouteTarget,
     /// How its invocations run.
     pub mode: RouteMode,
+    /// Where the answers of its asynchronous requests are sent.
+    pub callback_url: Option<CallbackUrl>,
     /// What it asks of its callers.
     pub access: RouteAccess,
     /// How its callers sign; it counts with [`RouteAccess::Hmac`] only.
@@ -103,15 +105,16 @@ impl NewRoute {
     /// A route that says nothing of who may call it.
     pub fn new(methods: MethodSet, pattern: RoutePattern, target: impl Into<RouteTarget>) -> Self {
         let (rate_limit, client_rate_limit, target) = (Change::Keep, Change::Keep, target.into());
-        Self { methods, pattern, target, access: None, signature: None, rate_limit, client_rate_limit }
-    }
-}
-
-impl RouteMode {
-    /// The mode as storage and clients name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sync => "sync",
+        Self {
+            methods,
+            pattern,
+            target,
+            access: None,
+            signature: None,
+            mode: None,
+            callback_url: Change::Keep,
+            rate_limit,
+            client_rate_limit,
         }
     }
 }
@@ -142,7 +145,7 @@ impl Store {
         let row = sqlx::query_as!(
             Row,
             r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
-                r.access, r.signature, r.rate_limit, r.client_rate_limit, r.created_at
+                r.access, r.signature, r.mode, r.callback_url, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 AND r.id = $2"#,
             app.as_uuid(),
             id.as_uuid(),
@@ -188,6 +191,8 @@ impl Store {
             target: patch.target.clone().unwrap_or(present.target),
             access: patch.access,
             signature: patch.signature.clone(),
+            mode: patch.mode,
+            callback_url: patch.callback_url.clone(),
             rate_limit: patch.rate_limit,
             client_rate_limit: patch.client_rate_limit,
         };
@@ -258,6 +263,7 @@ pub(crate) async fn replace_routes(
         let mut route = route.clone();
         if let Some(replaced) = replaced_by(&route) {
             route.access = route.access.or(Some(replaced.access));
+            route.mode = route.mode.or(Some(replaced.mode));
             if (route.access, replaced.access) == (Some(RouteAccess::Hmac), RouteAccess::Hmac) {
                 route.signature = route.signature.or_else(|| Some(replaced.signature.clone()));
             }
@@ -281,7 +287,7 @@ async fn all(connection: impl PgExecutor<'_>, app: AppId) -> Result<Vec<Route>, 
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT r.id, r.methods, r.pattern, s.name AS "script?", r.files, r.files_max_age, r.files_fallback,
-                r.access, r.signature, r.rate_limit, r.client_rate_limit, r.created_at
+                r.access, r.signature, r.mode, r.callback_url, r.rate_limit, r.client_rate_limit, r.created_at
             FROM routes r LEFT JOIN scripts s ON s.id = r.script_id WHERE r.app_id = $1 ORDER BY r.id"#,
         app.as_uuid(),
     );
@@ -402,10 +408,10 @@ async fn insert(
     let row = sqlx::query_as!(
         Row,
         r#"INSERT INTO routes (id, app_id, script_id, methods, pattern, access, rate_limit, client_rate_limit,
-            files, files_max_age, files_fallback, signature)
-        VALUES ($1, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12, $13)
+            files, files_max_age, files_fallback, signature, mode, callback_url)
+        VALUES ($1, $2, $3, $4, $5, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         RETURNING id, methods, pattern, $6::text AS script, files, files_max_age, files_fallback,
-            access, signature, rate_limit, client_rate_limit, created_at"#,
+            access, signature, mode, callback_url, rate_limit, client_rate_limit, created_at"#,
         RouteId::generate().as_uuid(),
         app.as_uuid(),
         target.script_id,
@@ -419,6 +425,8 @@ async fn insert(
         target.max_age(),
         target.fallback(),
         route.signature.clone().unwrap_or_default().to_string(),
+        route.mode.unwrap_or_default().as_str(),
+        route.callback_url.clone().apply(None).map(String::from),
     );
     checked(row.fetch_one(connection).await?, route)
 }
@@ -431,6 +439,14 @@ fn checked(row: Row, written: &NewRoute) -> Result<Route, StoreError> {
         let problem =
             format!("the access of the route is {}; only a route with hmac has a signature", route.access);
         return Err(StoreError::Invalid(problem));
+    }
+    if route.callback_url.is_some() && route.mode != RouteMode::Async {
+        let problem =
+            format!("the mode of the route is {}; only one with async has a callback_url", route.mode);
+        return Err(StoreError::Invalid(problem));
+    }
+    if route.mode != RouteMode::Sync && matches!(route.target, RouteTarget::Files(_)) {
+        return Err(StoreError::Invalid("a route to files is sync; only scripts run in another mode".into()));
     }
     Ok(route)
 }
@@ -447,10 +463,11 @@ async fn update(
             access = coalesce($5, access),
             rate_limit = CASE WHEN $6 THEN rate_limit ELSE $7 END,
             client_rate_limit = CASE WHEN $8 THEN client_rate_limit ELSE $9 END,
-            files = $10, files_max_age = $11, files_fallback = $12, signature = coalesce($13, signature)
+            files = $10, files_max_age = $11, files_fallback = $12, signature = coalesce($13, signature),
+            mode = coalesce($14, mode), callback_url = CASE WHEN $15 THEN callback_url ELSE $16 END
         WHERE id = $1
         RETURNING id, methods, pattern, $4::text AS script, files, files_max_age, files_fallback,
-            access, signature, rate_limit, client_rate_limit, created_at"#,
+            access, signature, mode, callback_url, rate_limit, client_rate_limit, created_at"#,
         id,
         target.script_id,
         route.pattern.to_string(),
@@ -464,6 +481,9 @@ async fn update(
         target.max_age(),
         target.fallback(),
         route.signature.as_ref().map(SignatureScheme::to_string),
+        route.mode.map(RouteMode::as_str),
+        route.callback_url.is_keep(),
+        route.callback_url.clone().apply(None).map(String::from),
     );
     checked(row.fetch_one(connection).await?, route)
 }
@@ -509,6 +529,8 @@ struct Row {
     files_fallback: Option<String>,
     access: String,
     signature: String,
+    mode: String,
+    callback_url: Option<String>,
     rate_limit: Option<String>,
     client_rate_limit: Option<String>,
     created_at: OffsetDateTime,
@@ -528,8 +550,8 @@ impl TryFrom<Row> for Route {
                 row.files_max_age,
                 row.files_fallback.as_deref(),
             )?,
-            // The column's constraint allows no other value yet.
-            mode: RouteMode::Sync,
+            mode: parse(&row.mode)?,
+            callback_url: row.callback_url.as_deref().map(parse).transpose()?,
             access: parse(&row.access)?,
             signature: parse(&row.signature)?,
             rate_limit: rate(row.rate_limit.as_deref())?,

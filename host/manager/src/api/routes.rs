@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use picloud_core::{
-    AppId, AppName, Capability, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet, RateLimit,
-    RouteAccess, RouteId, RoutePattern, RouteTarget, ScriptName, SignatureScheme, StaticFiles,
+    AppId, AppName, CallbackUrl, Capability, Change, ErrorCode, FileFolder, FilePath, Method, MethodSet,
+    RateLimit, RouteAccess, RouteId, RouteMode, RoutePattern, RouteTarget, ScriptName, SignatureScheme,
+    StaticFiles,
 };
 use picloud_store::{NewRoute, PutRoute, Route, RoutePatch, StoreError};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -49,9 +50,14 @@ pub(crate) struct RouteRequest {
     /// Of a route to files: the file that is answered where there is none, for pages that route by themselves.
     #[schema(value_type = Option<String>, example = "static/index.html")]
     fallback: Option<FilePath>,
-    /// How its invocations run.
+    /// How its invocations run: `sync` while the client waits; `durable` to the end, whether the client waits or not;
+    /// `async` later, with an answer that can be asked for. Left out, it stays what the replaced route had, else it is `sync`.
+    #[schema(value_type = Option<String>, example = "async")]
+    mode: Option<RouteMode>,
+    /// Of a route with `async`: where each answer is sent by POST. The app must be allowed to call it. `null` takes it away.
+    #[schema(value_type = Option<String>, example = "https://example.org/done")]
     #[serde(default)]
-    mode: RunMode,
+    callback_url: Change<CallbackUrl>,
     /// Who may call it: `public` for anyone, `token` for holders of a token that may invoke scripts of the app, `hmac` for
     /// those who sign with a key of the route. Left out, it stays what the replaced route had, else it is `public`.
     #[schema(value_type = Option<String>, example = "token")]
@@ -84,6 +90,13 @@ pub(crate) struct RouteChange {
     /// `generic:HEADER`.
     #[schema(value_type = Option<String>, example = "github")]
     signature: Option<SignatureScheme>,
+    /// How its invocations run: `sync`, `durable` or `async`.
+    #[schema(value_type = Option<String>, example = "async")]
+    mode: Option<RouteMode>,
+    /// Of a route with `async`: where each answer is sent; `null` takes it away.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    callback_url: Change<CallbackUrl>,
     /// How many requests all clients together may make; `null` takes it away.
     #[schema(value_type = Option<Rate>)]
     #[serde(default)]
@@ -92,15 +105,6 @@ pub(crate) struct RouteChange {
     #[schema(value_type = Option<Rate>)]
     #[serde(default)]
     client_rate_limit: Change<RateLimit>,
-}
-
-/// How a route's invocations run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RunMode {
-    /// While the client waits.
-    #[default]
-    Sync,
 }
 
 /// A route of an app.
@@ -124,8 +128,11 @@ pub(crate) struct RouteView {
     /// The file that is answered where there is none.
     #[schema(value_type = Option<String>)]
     fallback: Option<FilePath>,
-    /// `sync`.
+    /// How its invocations run: `sync`, `durable` or `async`.
     mode: &'static str,
+    /// Where each answer of an asynchronous request is sent.
+    #[schema(value_type = Option<String>)]
+    callback_url: Option<CallbackUrl>,
     /// Who may call it: `public`, `token` or `hmac`.
     access: &'static str,
     /// How the callers of a route with `hmac` sign; null for others.
@@ -163,6 +170,7 @@ impl RouteView {
             max_age,
             fallback: fallback.flatten(),
             mode: route.mode.as_str(),
+            callback_url: route.callback_url,
             access: route.access.as_str(),
             signature: (route.access == RouteAccess::Hmac).then(|| route.signature.to_string()),
             rate_limit: route.rate_limit.map(Rate::from),
@@ -181,7 +189,8 @@ impl TryFrom<RouteRequest> for NewRoute {
         let RouteRequest {
             methods,
             path,
-            mode: RunMode::Sync,
+            mode,
+            callback_url,
             access,
             signature,
             rate_limit,
@@ -192,7 +201,17 @@ impl TryFrom<RouteRequest> for NewRoute {
             RouteTarget::Script(_) => MethodSet::ANY,
             RouteTarget::Files(_) => MethodSet::default().with(Method::Get),
         });
-        Ok(Self { methods, pattern: path, target, access, signature, rate_limit, client_rate_limit })
+        Ok(Self {
+            methods,
+            pattern: path,
+            target,
+            access,
+            signature,
+            mode,
+            callback_url,
+            rate_limit,
+            client_rate_limit,
+        })
     }
 }
 
@@ -311,9 +330,9 @@ pub(crate) async fn change_route(
     PathNames((_, id)): PathNames<(String, RouteId)>,
     JsonBody(change): JsonBody<RouteChange>,
 ) -> Result<Json<RouteView>, ApiError> {
-    let RouteChange { script, access, signature, rate_limit, client_rate_limit } = change;
+    let RouteChange { script, access, signature, mode, callback_url, rate_limit, client_rate_limit } = change;
     let target = script.clone().map(RouteTarget::Script);
-    let patch = RoutePatch { target, access, signature, rate_limit, client_rate_limit };
+    let patch = RoutePatch { target, access, signature, mode, callback_url, rate_limit, client_rate_limit };
     let changed = context.store.patch_route(app.id, id, &patch).await;
     let route = changed.map_err(|error| match (error, &script) {
         (StoreError::NotFound { what: "script" }, Some(script)) => not_found(&app, script),

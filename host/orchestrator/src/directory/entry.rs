@@ -6,11 +6,11 @@ use std::{
 };
 
 use picloud_core::{
-    AppId, AppName, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet, RateLimit,
-    RouteMatch, RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling, ScriptName, SecretName,
-    StaticFiles,
+    AppId, AppName, CallbackUrl, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet,
+    RateLimit, RouteMatch, RouteMode, RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling,
+    ScriptName, SecretName, StaticFiles,
 };
-use picloud_store::AppDirectory;
+use picloud_store::{AppDirectory, DirectoryRoute};
 
 use crate::{
     budget::FuelLedger,
@@ -75,6 +75,15 @@ pub(crate) struct Target {
     pub(crate) answers: Answers,
     /// What the route asks of a request, if anything.
     pub(crate) gate: Option<Arc<RouteGate>>,
+    /// How its runs go, where that is not while the client waits.
+    pub(crate) kept: Option<Arc<KeptRuns>>,
+}
+
+/// How the runs of a durable or asynchronous route go.
+#[derive(Debug)]
+pub(crate) struct KeptRuns {
+    pub(crate) mode: RouteMode,
+    pub(crate) callback_url: Option<CallbackUrl>,
 }
 
 /// What answers.
@@ -88,6 +97,11 @@ pub(crate) enum Answers {
     },
     /// A folder of files.
     Files(Arc<StaticFiles>),
+}
+
+fn kept(route: &DirectoryRoute) -> Option<Arc<KeptRuns>> {
+    let kept = || KeptRuns { mode: route.mode, callback_url: route.callback_url.clone() };
+    (route.mode != RouteMode::Sync).then(|| Arc::new(kept()))
 }
 
 impl ScriptEntry {
@@ -139,7 +153,11 @@ impl AppEntry {
                 }
                 RouteTarget::Files(files) => Answers::Files(Arc::new(files.clone())),
             };
-            routes.insert(&route.pattern, route.methods, Target { answers, gate: gate_of(Some(route)) });
+            routes.insert(
+                &route.pattern,
+                route.methods,
+                Target { answers, gate: gate_of(Some(route)), kept: kept(route) },
+            );
         }
         // A script without routes answers at its name. HEAD is left to GET: a script that was not asked about
         // methods does not expect it.
@@ -147,7 +165,7 @@ impl AppEntry {
         let gate = gate_of(None);
         for (name, script) in &*unrouted {
             let answers = Answers::Script { script: Arc::clone(script), sees_head: false };
-            let target = Target { answers, gate: gate.clone() };
+            let target = Target { answers, gate: gate.clone(), kept: None };
             routes.insert(&RoutePattern::literal(name.as_str()), any, target);
         }
         // A route that serves them says where, and who may have them.
@@ -155,8 +173,11 @@ impl AppEntry {
             matches!(&route.target, RouteTarget::Files(files) if files.folder.as_str().starts_with(STATIC_FOLDER))
         });
         let folder = STATIC_FOLDER.parse().ok().filter(|_| app.has_files && !is_served);
-        let static_files =
-            folder.map(|folder| Target { answers: Answers::Files(Arc::new(StaticFiles::new(folder))), gate });
+        let static_files = folder.map(|folder| Target {
+            answers: Answers::Files(Arc::new(StaticFiles::new(folder))),
+            gate,
+            kept: None,
+        });
         Self {
             id: app.id,
             name: app.name,

@@ -7,6 +7,7 @@
 
 pub(crate) mod cron;
 mod event;
+mod http;
 mod schedule;
 mod settler;
 mod work;
@@ -34,11 +35,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::Permit,
     directory::{AppEntry, ScriptEntry},
     history::Run,
     invoker::{Invoker, NotAdmitted},
     runner::{Fate, Job},
 };
+pub(crate) use http::{Durable, Ended, StoredRequest, keep};
 use schedule::Schedule;
 use work::{Task, Work};
 
@@ -362,7 +365,9 @@ impl Dispatcher {
         let event = &task.event;
         let handled = match event.kind {
             OutboxKind::Trigger(kind) => Box::pin(self.run_script(&task, kind)).await,
-            OutboxKind::Http | OutboxKind::Mail | OutboxKind::Callback => Handled::Verdict(Verdict::Dead {
+            OutboxKind::Http => Box::pin(self.run_async(&task)).await,
+            OutboxKind::Callback => Handled::Verdict(Box::pin(self.call_back(event)).await),
+            OutboxKind::Mail => Handled::Verdict(Verdict::Dead {
                 fault: EventFault::new(ErrorCode::Internal, "events of this kind are not handled yet"),
                 script: None,
             }),
@@ -392,28 +397,15 @@ impl Dispatcher {
             Some(script) => script,
             None => return Handled::Verdict(no_script(name)),
         };
-        let chosen;
-        let script = match event.version {
-            Some(version) if version != script.version => {
-                match self.chosen_version(&app, script, version).await {
-                    Ok(entry) => {
-                        chosen = entry;
-                        &chosen
-                    }
-                    Err(verdict) => return Handled::Verdict(verdict),
-                }
-            }
-            _ => script,
+        let script = match self.wanted_version(&app, script, event.version).await {
+            Ok(script) => script,
+            Err(verdict) => return Handled::Verdict(verdict),
         };
-        let _permit = match self.invoker.admit(&app).await {
+        let _permit = match self.admit(&app).await {
             Ok(permit) => permit,
-            Err(NotAdmitted::Refused(_)) => return Handled::Verdict(Verdict::GiveBack { delay: BUSY }),
-            Err(NotAdmitted::OverBudget(over)) => {
-                let delay = Duration::from_secs(u64::from(over.retry_after()));
-                return Handled::Verdict(Verdict::GiveBack { delay });
-            }
+            Err(verdict) => return Handled::Verdict(verdict),
         };
-        self.run_admitted(task, kind, &app, script).await
+        self.run_admitted(task, kind, &app, &script).await
     }
 
     async fn run_admitted(
@@ -461,6 +453,7 @@ impl Dispatcher {
             egress: begun.egress(),
             spent: &begun.spent.clone(),
             acknowledge: Some(acknowledge),
+            keep: None,
         };
         let make = || Event::Trigger { kind, event: text.clone() };
         let ran = self.invoker.runner.run(job, make, accept).await;
@@ -481,7 +474,29 @@ impl Dispatcher {
         }
     }
 
-    /// Another version of a script than the active one.
+    /// Waits for a slot. Where there is none, or no fuel is left, the event is given back.
+    async fn admit(&self, app: &AppEntry) -> Result<Permit, Verdict> {
+        self.invoker.admit(app).await.map_err(|refusal| match refusal {
+            NotAdmitted::Refused(_) => Verdict::GiveBack { delay: BUSY },
+            NotAdmitted::OverBudget(over) => {
+                Verdict::GiveBack { delay: Duration::from_secs(u64::from(over.retry_after())) }
+            }
+        })
+    }
+
+    /// The version of a script that is to handle an event: the active one, or one that was chosen.
+    async fn wanted_version(
+        &self,
+        app: &AppEntry,
+        script: &Arc<ScriptEntry>,
+        version: Option<i32>,
+    ) -> Result<Arc<ScriptEntry>, Verdict> {
+        match version {
+            Some(version) if version != script.version => self.chosen_version(app, script, version).await,
+            _ => Ok(Arc::clone(script)),
+        }
+    }
+
     async fn chosen_version(
         &self,
         app: &AppEntry,

@@ -102,10 +102,14 @@ impl Work {
 
     /// Notes an event that was claimed, and the lane that it takes a limited place of.
     pub(super) fn hold(&self, event: &ClaimedEvent, limited: Option<LaneId>) {
+        self.hold_claim(event.claim, event.app, limited);
+    }
+
+    /// Notes a claim.
+    pub(super) fn hold_claim(&self, claim: Claim, app: AppId, limited: Option<LaneId>) {
         let mut inner = self.lock();
         let was_idle = inner.claimed.is_empty();
-        let held = Held { claim: event.claim, app: event.app, limited };
-        inner.claimed.insert(event.claim.event, held);
+        inner.claimed.insert(claim.event, Held { claim, app, limited });
         drop(inner);
         if was_idle {
             self.busy.notify_one();

@@ -5,6 +5,7 @@ mod body;
 mod cookies;
 mod files;
 mod headers;
+mod kept;
 mod path;
 mod reply;
 mod response;
@@ -26,10 +27,12 @@ use picloud_core::{
 use picloud_edge::{
     BodyTimes, Client, PICLOUD_REQUEST_ID, Problem, authority, request_id_value, status_of_run,
 };
+use picloud_store::Store;
 
 use crate::{
     Addressing, OrchestratorConfig,
     directory::{Answers, AppEntry, ScriptEntry},
+    dispatch::Dispatcher,
     files::Files,
     gate::{Claimed, CorsPolicy, Entered, Keeper, can_show_token, is_preflight},
     history::Run,
@@ -40,9 +43,10 @@ use crate::{
 use address::Addressed;
 use body::BodyMemory;
 use files::FileRequest;
+use kept::{EVENTS, Kept, key_of};
 use path::Path;
 use reply::{Reply, full};
-use response::Origin;
+pub(crate) use response::{Origin, validate};
 
 /// The body type of every answer.
 pub(crate) type Answered = Response<Reply>;
@@ -50,6 +54,7 @@ pub(crate) type Answered = Response<Reply>;
 /// What it takes to answer requests, and direct calls beside them.
 pub(crate) struct Ingress {
     pub(crate) invoker: Arc<Invoker>,
+    dispatcher: Arc<Dispatcher>,
     keeper: Keeper,
     files: Files,
     addressing: Addressing,
@@ -62,11 +67,13 @@ impl Ingress {
     pub(crate) fn new(
         config: &OrchestratorConfig,
         invoker: Arc<Invoker>,
+        dispatcher: Arc<Dispatcher>,
         keeper: Keeper,
         files: Files,
     ) -> Self {
         Self {
             invoker,
+            dispatcher,
             keeper,
             files,
             addressing: config.addressing.clone(),
@@ -74,6 +81,10 @@ impl Ingress {
             body_times: config.body,
             body_memory: BodyMemory::new(),
         }
+    }
+
+    fn store(&self) -> &Store {
+        self.invoker.directory.store()
     }
 
     /// Answers a request of a client or a proxy at `peer`.
@@ -139,6 +150,13 @@ impl Ingress {
         {
             return preflight(app, cors, &segments, parts);
         }
+        if let [first, second, id] = segments[..]
+            && [first, second] == EVENTS
+            && method == Method::Get
+        {
+            self.keeper.take_request(app)?;
+            return Box::pin(self.event_status(app.id, id)).await;
+        }
         let (target, params) = match app.find(method, &segments) {
             RouteMatch::Found { target, params } => (target, params),
             RouteMatch::MethodNotAllowed { allowed } if method == Method::Options => {
@@ -188,18 +206,35 @@ impl Ingress {
             }
         };
         let method = if method == Method::Head && !sees_head { Method::Get } else { method };
-        let event = || {
-            Event::Http(HttpRequest {
-                id: asked.id,
-                method: method.as_str().to_owned(),
-                path: path.text(),
-                query: parts.uri.query().unwrap_or_default().to_owned(),
-                params: params.clone(),
-                headers: headers::block(&parts.headers, asked.authority, client.is_proxied),
-                body: body.bytes.clone(),
-                ip: client.ip,
-            })
+        let request = || HttpRequest {
+            id: asked.id,
+            method: method.as_str().to_owned(),
+            path: path.text(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            params: params.clone(),
+            headers: headers::block(&parts.headers, asked.authority, client.is_proxied),
+            body: body.bytes.clone(),
+            ip: client.ip,
         };
+        let key = key_of(method, &parts.headers)?;
+        if key.is_some() || target.kept.is_some() {
+            let runs = target.kept.as_deref();
+            let kept = Kept {
+                app,
+                script,
+                origin: addressed.origin,
+                may_read_logs: entered.may_read_logs,
+                mode: runs.map(|runs| runs.mode).unwrap_or_default(),
+                callback_url: runs.and_then(|runs| runs.callback_url.as_ref()),
+                request: request(),
+                base: parts.uri.path().strip_suffix(addressed.path).unwrap_or_default(),
+            };
+            // Boxed, since most requests are not kept.
+            let mut answered = Box::pin(self.answer_kept(kept, key, parts, claimed)).await;
+            add_rates(&mut answered, entered);
+            return answered;
+        }
+        let event = || Event::Http(request());
         let admitted = Admitted { id: asked.id, app, script, origin: addressed.origin, entered };
         self.run(admitted, event, claimed).await
     }
@@ -224,7 +259,15 @@ impl Ingress {
             Answer::Http(answer) => response::validate(answer, &app.limits, &app.name, origin),
             Answer::Value(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response")),
         };
-        let job = Job { app, script, execution, egress: begun.egress(), spent: &spent, acknowledge: None };
+        let job = Job {
+            app,
+            script,
+            execution,
+            egress: begun.egress(),
+            spent: &spent,
+            acknowledge: None,
+            keep: None,
+        };
         let ran = self.invoker.runner.run(job, event, accept).await;
         let (mut answered, outcome) = match ran.outcome {
             Ok(response) => (Ok(full(response)), Outcome::Succeeded),

@@ -28,7 +28,7 @@ const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox allow-scripts all
 
 /// Whom an app shares its origin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// With nobody: it has a host of its own.
     Own,
     /// With every app that is addressed by path.
@@ -36,7 +36,7 @@ pub(super) enum Origin {
 }
 
 /// Checks an answer and makes it a response.
-pub(super) fn validate(
+pub(crate) fn validate(
     answer: HttpResponse,
     limits: &Limits,
     app: &AppName,

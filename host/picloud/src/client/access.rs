@@ -96,7 +96,7 @@ fn network(text: &str) -> Result<OrNone<Network>, String> {
     or_none(text)
 }
 
-fn or_none<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<OrNone<T>, String> {
+pub(super) fn or_none<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<OrNone<T>, String> {
     if text == NONE {
         return Ok(OrNone::None);
     }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use picloud_core::{
-    AccessPatch, AppName, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method, RateLimit,
-    RouteAccess, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName, SignatureScheme, TriggerSpec,
-    VariableName, wording::reworded,
+    AccessPatch, AppName, CallbackUrl, Change, EgressRules, FileFolder, FilePath, LimitsPatch, Method,
+    RateLimit, RouteAccess, RouteMode, RoutePattern, STATIC_FOLDER, ScriptLimitsPatch, ScriptName,
+    SignatureScheme, TriggerSpec, VariableName, wording::reworded,
 };
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,9 @@ pub(super) struct ManifestRoute {
     methods: Vec<String>,
     access: Option<RouteAccess>,
     signature: Option<SignatureScheme>,
+    mode: Option<RouteMode>,
+    #[serde(default)]
+    callback_url: Change<CallbackUrl>,
     #[serde(default, deserialize_with = "access::rate_of_manifest")]
     rate_limit: Change<RateLimit>,
     #[serde(default, deserialize_with = "access::rate_of_manifest")]
@@ -111,6 +114,10 @@ pub(super) struct BundleRoute {
     pub(super) access: Option<RouteAccess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<SignatureScheme>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mode: Option<RouteMode>,
+    #[serde(skip_serializing_if = "Change::is_keep")]
+    pub(super) callback_url: Change<CallbackUrl>,
     #[serde(skip_serializing_if = "Change::is_keep")]
     pub(super) rate_limit: Change<RateLimit>,
     #[serde(skip_serializing_if = "Change::is_keep")]
@@ -248,6 +255,8 @@ impl ManifestRoute {
             fallback: self.fallback.clone(),
             access: self.access,
             signature: self.signature.clone(),
+            mode: self.mode,
+            callback_url: self.callback_url.clone(),
             rate_limit: self.rate_limit,
             client_rate_limit: self.client_rate_limit,
         })

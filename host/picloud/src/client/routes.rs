@@ -1,14 +1,16 @@
 //! `picloud route`: which script or which files answer for which paths.
 
 use clap::{Args, Subcommand};
-use picloud_core::{Change, FilePath, Method, RateLimit, RouteAccess, RoutePattern, SignatureScheme};
+use picloud_core::{
+    CallbackUrl, Change, FilePath, Method, RateLimit, RouteAccess, RouteMode, RoutePattern, SignatureScheme,
+};
 use serde::Deserialize;
 use serde_json::json;
 use ureq::http;
 
 use super::{
     AppArgs, CommonArgs, WholeAppArgs,
-    access::{OrNone, rate},
+    access::{OrNone, or_none, rate},
     api::{Api, Payload, segment},
     error::ClientError,
     pages::Items,
@@ -36,7 +38,7 @@ pub(crate) enum RouteCommand {
 /// `picloud route add`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /hook hook --access hmac --signature github\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/a/*path' --files static/a/ --fallback static/a/index.html"
+    after_help = "Examples:\n  picloud route add /users/:id users --method GET --method PUT\n  picloud route add '/files/*path' files\n  picloud route add /hook hook --access hmac --signature github\n  picloud route add /report report --mode async\n  picloud route add /admin admin --access token --client-rate-limit 10/min\n  picloud route add '/a/*path' --files static/a/ --fallback static/a/index.html"
 )]
 pub(crate) struct AddArgs {
     /// The paths: literals, `:name` for one segment, `*name` at the end for whatever follows
@@ -65,6 +67,13 @@ pub(crate) struct AddArgs {
     /// [default: as it is, else picloud]
     #[arg(long, value_name = "SENDER", value_parser = signature)]
     signature: Option<SignatureScheme>,
+    /// How its runs go: sync while the client waits, durable to the end whether it waits or not, async later
+    /// [default: as it is, else sync]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    mode: Option<RouteMode>,
+    /// Where each answer of a route with `--mode async` is sent by POST, or `none`
+    #[arg(long, value_name = "URL", value_parser = callback)]
+    callback_url: Option<OrNone<CallbackUrl>>,
     /// How many requests all clients together may make, such as 1000/min, or `none`
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate_limit: Option<OrNone<RateLimit>>,
@@ -128,6 +137,7 @@ pub(super) struct Route {
     files: Option<String>,
     access: RouteAccess,
     signature: Option<SignatureScheme>,
+    mode: RouteMode,
     rate_limit: Option<RateLimit>,
     client_rate_limit: Option<RateLimit>,
     signing_keys: Vec<Key>,
@@ -152,7 +162,8 @@ impl Route {
             Some(signature) => format!("{} of {signature}", self.access),
             None => self.access.to_string(),
         };
-        let parts = std::iter::once(access).chain(limits.into_iter().flatten());
+        let mode = (self.mode != RouteMode::Sync).then(|| self.mode.to_string());
+        let parts = std::iter::once(access).chain(mode).chain(limits.into_iter().flatten());
         parts.collect::<Vec<_>>().join(", ")
     }
 
@@ -216,6 +227,12 @@ fn add(args: &AddArgs) -> Result<(), ClientError> {
     }
     if let Some(signature) = &args.signature {
         route["signature"] = signature.to_string().into();
+    }
+    if let Some(mode) = args.mode {
+        route["mode"] = mode.as_str().into();
+    }
+    if let Some(url) = &args.callback_url {
+        route["callback_url"] = json!(Change::from(url.clone()));
     }
     for (name, rate) in [("rate_limit", args.rate_limit), ("client_rate_limit", args.client_rate_limit)] {
         let Some(rate) = rate else { continue };
@@ -322,6 +339,14 @@ fn pattern(text: &str) -> Result<RoutePattern, String> {
 
 fn access(text: &str) -> Result<RouteAccess, String> {
     text.parse().map_err(|error: picloud_core::AccessError| error.to_string())
+}
+
+fn mode(text: &str) -> Result<RouteMode, String> {
+    text.parse().map_err(|error: picloud_core::UnknownRouteMode| error.to_string())
+}
+
+fn callback(text: &str) -> Result<OrNone<CallbackUrl>, String> {
+    or_none(text)
 }
 
 fn signature(text: &str) -> Result<SignatureScheme, String> {

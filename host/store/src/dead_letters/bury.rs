@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use picloud_core::{
-    AppId, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerKind, TriggerName, WorkerId,
+    AppId, CallbackUrl, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerKind, TriggerName,
+    WorkerId,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     StoreError,
+    answers::callback_event,
     outbox::{Claim, EventFault, LaneId, NewEvent, Removed},
     text::parse,
     triggers,
@@ -94,11 +96,16 @@ pub(crate) async fn bury(
                 AS f (id, attempts, letter, code, message, fingerprint, script, version)
             WHERE o.id = f.id AND o.claimed_by = $1 AND o.attempts = f.attempts
             RETURNING o.id, o.app_id, o.lane_id, o.kind, o.trigger_id, o.payload, o.attempts, o.root_id, o.parent_id,
-                o.depth, o.group_key, o.created_at, o.dead_letter_id, f.letter, f.code, f.message, f.fingerprint,
+                o.depth, o.group_key, o.created_at, o.dead_letter_id, o.reply_to, f.letter, f.code, f.message, f.fingerprint,
                 coalesce(f.script, o.script) AS script, coalesce(f.version, o.version) AS version
         ), failed AS (
             UPDATE dead_letters d SET resolution = 'handler_failed', resolved_at = statement_timestamp()
             FROM gone WHERE d.id = gone.dead_letter_id AND d.resolution IS NULL
+        ), answered AS (
+            INSERT INTO event_results (event_id, app_id, error_code, error, expires_at)
+            SELECT gone.id, gone.app_id, gone.code, gone.message, statement_timestamp() + interval '24 hours'
+            FROM gone JOIN apps a ON a.id = gone.app_id WHERE gone.kind = 'http' AND gone.reply_to IS NULL
+            ON CONFLICT DO NOTHING
         ), buried AS (
             INSERT INTO dead_letters (id, app_id, event_id, kind, trigger_id, trigger_name, script, version, queue,
                 priority, group_key, payload, error_code, error, fingerprint, attempts, root_id, parent_id, depth,
@@ -192,6 +199,9 @@ pub(crate) async fn tell(
         return Ok(told);
     }
     for letter in letters {
+        if let Some(callback) = letter.callback() {
+            told.entry(letter.app).or_default().push(callback);
+        }
         let waiting =
             triggers::list_matching_dead_letter(connection, letter.app, letter.kind, letter.trigger.as_ref());
         for trigger in waiting.await? {
@@ -208,6 +218,20 @@ pub(crate) async fn tell(
 }
 
 impl Letter {
+    /// What tells the receiver of an asynchronous request's answer that there is none.
+    fn callback(&self) -> Option<NewEvent> {
+        #[derive(serde::Deserialize)]
+        struct Request {
+            callback_url: Option<CallbackUrl>,
+        }
+        if self.kind != OutboxKind::Http {
+            return None;
+        }
+        let url = serde_json::from_str::<Request>(&self.payload).ok()?.callback_url?;
+        let body = serde_json::json!({ "id": self.event, "state": "dead", "error": { "code": self.code } });
+        Some(callback_event(self.event, &url, &body))
+    }
+
     fn text(&self) -> Result<String, StoreError> {
         let payload = Payload {
             dead_letter_id: self.id,

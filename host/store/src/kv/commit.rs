@@ -11,7 +11,7 @@ use super::{
     validate::Current,
 };
 use crate::{
-    Store, StoreError, files,
+    AnswerOf, KeptAnswer, Store, StoreError, answers, files,
     outbox::{Claim, Emitting, KvEvents, LaneId, OutboxLimit, acknowledge, emit},
     text::bigint,
 };
@@ -23,7 +23,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 pub(super) const NO_FILES: FileQuota = FileQuota { bytes: 0, files: 0 };
 
 /// What a commit is bound by, and what is committed with it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CommitTerms {
     /// What the app's files may be.
     pub files: FileQuota,
@@ -31,6 +31,8 @@ pub struct CommitTerms {
     pub outbox: OutboxLimit,
     /// The event whose handling this is.
     pub acknowledge: Option<Acknowledge>,
+    /// The answer that is kept.
+    pub answer: Option<(AnswerOf, KeptAnswer)>,
 }
 
 /// An event that was handled: it leaves the outbox with the commit of what its handling did.
@@ -47,7 +49,7 @@ pub struct Acknowledge {
 impl From<FileQuota> for CommitTerms {
     /// A commit that is no event's, of an app whose outbox is not bounded.
     fn from(files: FileQuota) -> Self {
-        Self { files, outbox: OutboxLimit(u64::MAX), acknowledge: None }
+        Self { files, outbox: OutboxLimit(u64::MAX), acknowledge: None, answer: None }
     }
 }
 
@@ -96,7 +98,7 @@ impl Store {
         terms: impl Into<CommitTerms>,
     ) -> Result<KvCommit, StoreError> {
         let terms = terms.into();
-        if effects.is_empty() && terms.acknowledge.is_none() {
+        if effects.is_empty() && terms.acknowledge.is_none() && terms.answer.is_none() {
             if reads.is_single() {
                 return Ok(KvCommit::Committed { bytes_delta: 0 });
             }
@@ -207,6 +209,9 @@ impl Store {
         let emitting = Emitting { limit: terms.outbox, parent };
         let inserted = emit(self, connection, app, &effects.events, events, &emitting).await?;
         lanes.extend(inserted.lanes);
+        if let Some((of, answer)) = &terms.answer {
+            lanes.extend(answers::keep(self, connection, app, of, answer).await?.lanes);
+        }
         Ok(KvCommit::Committed { bytes_delta: columns.bytes - current.bytes_replaced(effects) })
     }
 }

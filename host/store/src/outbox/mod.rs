@@ -29,7 +29,7 @@ pub use backlog::OutboxLimit;
 pub use claim::LaneClaim;
 pub(crate) use emit::{Emitting, KvEvents, emit};
 pub use insert::Enqueued;
-pub(crate) use insert::insert;
+pub(crate) use insert::{Inserted, insert};
 pub(crate) use lanes::LaneCache;
 pub use lanes::{DueLane, Lane};
 pub use resolve::{Resolved, Runnable, TriggerState};

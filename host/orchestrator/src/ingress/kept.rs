@@ -1,0 +1,260 @@
+//! Requests that are more than a run while the client waits: those of durable and asynchronous routes, and those with an
+//! `Idempotency-Key`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::LOCATION, request::Parts};
+use http_body_util::Full;
+use picloud_core::{AppId, CallbackUrl, ErrorCode, EventId, Fault, HttpRequest, Method, RouteMode};
+use picloud_edge::Problem;
+use picloud_store::{AnswerView, EventAnswer, KeptAnswer, KeyHold, KeyState, RequestKey, StoreError};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{Answered, Ingress, full, told};
+use crate::{
+    directory::{AppEntry, ScriptEntry},
+    dispatch::{Durable, Ended, StoredRequest, keep},
+    gate::Claimed,
+    host::describe,
+    ingress::Origin,
+    invoker::NotAdmitted,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Says that an answer was given before.
+const PICLOUD_REPLAYED: HeaderName = HeaderName::from_static("picloud-idempotent-replay");
+
+/// The path, below that of an app, under which the answer of an asynchronous request can be asked for.
+pub(super) const EVENTS: [&str; 2] = [".picloud", "events"];
+
+/// Beyond its wall time, a request has this long to be committed before another may take its key.
+const COMMIT_TIME: Duration = Duration::from_secs(60);
+
+/// A request that is kept.
+pub(super) struct Kept<'a> {
+    pub(super) app: &'a Arc<AppEntry>,
+    pub(super) script: &'a Arc<ScriptEntry>,
+    pub(super) origin: Origin,
+    /// Whether the caller may be told what the script says of its failure.
+    pub(super) may_read_logs: bool,
+    pub(super) mode: RouteMode,
+    pub(super) callback_url: Option<&'a CallbackUrl>,
+    pub(super) request: HttpRequest,
+    /// The path of the app itself, as the client has it: empty, or `/@NAME`.
+    pub(super) base: &'a str,
+}
+
+/// The key of a request, if it has one that counts: reading twice changes nothing anyway.
+pub(super) fn key_of(method: Method, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    if matches!(method, Method::Get | Method::Head | Method::Options) {
+        return Ok(None);
+    }
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().map(str::trim).filter(|text| (1..=255).contains(&text.len()));
+    match (text, values.next()) {
+        (Some(text), None) => Ok(Some(text.to_owned())),
+        _ => {
+            let detail = "idempotency-key must be one value of 1 to 255 visible ASCII characters";
+            Err(Problem::new(ErrorCode::BadRequest).detail(detail))
+        }
+    }
+}
+
+/// Who asks for what, and what exactly.
+fn request_key(key: String, request: &HttpRequest, headers: &HeaderMap) -> RequestKey {
+    let mut scope = Sha256::new();
+    for name in [http::header::AUTHORIZATION, http::header::COOKIE] {
+        for value in headers.get_all(&name) {
+            scope.update(value.as_bytes());
+            scope.update([0]);
+        }
+        scope.update([1]);
+    }
+    scope.update(&request.method);
+    scope.update([0]);
+    scope.update(&request.path);
+    let mut content = Sha256::new();
+    content.update(&request.query);
+    content.update([0]);
+    if let Some(value) = headers.get(http::header::CONTENT_TYPE) {
+        content.update(value.as_bytes());
+    }
+    content.update([0]);
+    content.update(&request.body);
+    RequestKey { scope: scope.finalize().into(), key, request: content.finalize().into() }
+}
+
+impl Ingress {
+    /// Answers a request that is kept.
+    pub(super) async fn answer_kept(
+        &self,
+        kept: Kept<'_>,
+        key: Option<String>,
+        parts: &Parts,
+        claimed: Option<Claimed<'_>>,
+    ) -> Result<Answered, Problem> {
+        let app = kept.app.id;
+        let hold = match key {
+            None => None,
+            Some(key) => {
+                let key = request_key(key, &kept.request, &parts.headers);
+                let longest = Duration::from_millis(kept.script.limits.wall_ms) + COMMIT_TIME;
+                match self.store().take_key(app, &key, longest).await.map_err(|error| refused(&error))? {
+                    KeyState::New(hold) => Some(hold),
+                    KeyState::Answered(answer) => return Ok(replayed(&answer)),
+                    KeyState::Running => {
+                        let detail = "the same request is under way";
+                        let problem = Problem::new(ErrorCode::IdempotencyConflict).detail(detail);
+                        return Err(problem.retry_after(1));
+                    }
+                    KeyState::Other => {
+                        let detail = "another request was made under this idempotency-key";
+                        return Err(Problem::new(ErrorCode::IdempotencyConflict).detail(detail));
+                    }
+                }
+            }
+        };
+        let guard = hold.map(|hold| Held { ingress: self, app, hold: Some(hold) });
+        match kept.mode {
+            RouteMode::Async => self.answer_later(kept, guard, claimed).await,
+            RouteMode::Durable | RouteMode::Sync => self.answer_durably(kept, guard, claimed).await,
+        }
+    }
+
+    /// Stores the request, and says where its answer can be asked for.
+    async fn answer_later(
+        &self,
+        kept: Kept<'_>,
+        guard: Option<Held<'_>>,
+        claimed: Option<Claimed<'_>>,
+    ) -> Result<Answered, Problem> {
+        let Kept { app, script, origin, callback_url, request, base, .. } = kept;
+        let request = StoredRequest::new(request, origin, callback_url.cloned());
+        let event = self.dispatcher.accept_async(app, script, &request).await;
+        let event = event.map_err(|error| refused(&error))?;
+        if let Some(claimed) = claimed {
+            claimed.keep();
+        }
+        let location = format!("{base}/{}/{event}", EVENTS.join("/"));
+        let body = json!({ "id": event, "state": "pending", "status_url": location }).to_string();
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        if let Some(mut guard) = guard
+            && let Some(hold) = guard.hold.take()
+            // The request is accepted; without its answer under the key, a second one is told that it is under way.
+            && let Err(error) = self.store().keep_answer(app.id, &hold, &keep(&response)).await
+        {
+            tracing::warn!(%error, "an answer could not be kept under its key");
+        }
+        Ok(full(response))
+    }
+
+    /// Stores the request, runs it to its end, and answers what came of it if the client is still there.
+    async fn answer_durably(
+        &self,
+        kept: Kept<'_>,
+        guard: Option<Held<'_>>,
+        claimed: Option<Claimed<'_>>,
+    ) -> Result<Answered, Problem> {
+        let Kept { app, script, origin, may_read_logs, request, .. } = kept;
+        let permit = self.invoker.admit(app).await.map_err(NotAdmitted::problem)?;
+        let (key, mut guard) = (guard.as_ref().and_then(|guard| guard.hold.clone()), guard);
+        let durable = Durable {
+            app: Arc::clone(app),
+            script: Arc::clone(script),
+            request: StoredRequest::new(request, origin, None),
+            permit,
+            key,
+        };
+        let ended = self.dispatcher.accept_durable(durable).await.map_err(|error| refused(&error))?;
+        if let Some(claimed) = claimed {
+            claimed.keep();
+        }
+        // From here on the run decides over the key, also where the client goes away.
+        let hold = guard.as_mut().and_then(|guard| guard.hold.take());
+        let Ok(Ended { outcome, usage }) = ended.await else {
+            return Err(Problem::new(ErrorCode::Internal));
+        };
+        match outcome {
+            Ok(response) => Ok(full(response)),
+            Err(fault) => {
+                if let Some(hold) = hold
+                    && let Err(error) = self.store().release_key(app.id, &hold).await
+                {
+                    tracing::warn!(%error, "the key of a failed request could not be released");
+                }
+                Err(told(&fault, &usage, app, may_read_logs))
+            }
+        }
+    }
+
+    /// What is known of an asynchronous request.
+    pub(super) async fn event_status(&self, app: AppId, id: &str) -> Result<Answered, Problem> {
+        let id: EventId = id.parse().map_err(|_| Problem::new(ErrorCode::NotFound))?;
+        let answer = self.store().event_answer(app, id).await.map_err(|error| refused(&error))?;
+        let body = match answer.ok_or_else(|| Problem::new(ErrorCode::NotFound))? {
+            EventAnswer::Pending => json!({ "id": id, "state": "pending" }),
+            EventAnswer::Answered(answer) => {
+                json!({ "id": id, "state": "done", "answer": AnswerView::from(&answer) })
+            }
+            EventAnswer::Failed(code) => json!({ "id": id, "state": "dead", "error": { "code": code } }),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(full(response))
+    }
+}
+
+/// A key that is held until its request is accepted; given back where it is not.
+struct Held<'a> {
+    ingress: &'a Ingress,
+    app: AppId,
+    hold: Option<KeyHold>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let (store, app) = (self.ingress.store().clone(), self.app);
+        tokio::spawn(async move {
+            if let Err(error) = store.release_key(app, &hold).await {
+                tracing::warn!(%error, "the key of a refused request could not be released");
+            }
+        });
+    }
+}
+
+fn replayed(answer: &KeptAnswer) -> Answered {
+    let mut response = Response::new(Full::new(answer.body.clone()));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    for (name, value) in &answer.headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+        {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response.headers_mut().insert(PICLOUD_REPLAYED, HeaderValue::from_static("true"));
+    full(response)
+}
+
+fn refused(error: &StoreError) -> Problem {
+    let (code, message) = describe(error);
+    let problem = Problem::new(code);
+    match code {
+        ErrorCode::OutboxFull | ErrorCode::KeysFull => problem.detail(message).retry_after(5),
+        ErrorCode::Internal | ErrorCode::DatabaseUnavailable => problem,
+        _ => problem.detail(Fault::new(code, message).message),
+    }
+}
