@@ -15,6 +15,7 @@ mod data;
 mod egress;
 mod files;
 mod http2;
+mod kept;
 mod load;
 mod platform;
 mod rates;
