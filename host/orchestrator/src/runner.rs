@@ -214,6 +214,7 @@ impl Runner {
         let terms = CommitTerms {
             files: FileQuota::of(&job.app.limits),
             outbox: OutboxLimit(job.app.limits.outbox_events),
+            kv_triggers: job.app.kv_triggers,
             acknowledge,
             answer,
         };

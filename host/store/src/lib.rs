@@ -63,7 +63,9 @@ pub use history::{
     Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
 pub use identities::{Identity, IssuedIdentity, IssuedSignIn};
-pub use kv::{Acknowledge, CommitTerms, KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
+pub use kv::{
+    Acknowledge, CommitTerms, KvCollection, KvCommit, KvLocked, KvLocks, KvRow, KvTriggers, LONGEST_TTL,
+};
 pub use members::Member;
 pub use outbox::{
     Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, NewEvent, OutboxLimit,

@@ -8,9 +8,9 @@ use std::{
 use picloud_core::{
     AppId, AppName, CallbackUrl, Callee, DomainName, HostCalls, ImageKey, Limits, Method, MethodSet,
     RateLimit, RouteMatch, RouteMode, RoutePattern, RouteTable, RouteTarget, STATIC_FOLDER, SandboxCeiling,
-    ScriptName, SecretName, StaticFiles,
+    ScriptName, SecretName, StaticFiles, TriggerSource,
 };
-use picloud_store::{AppDirectory, DirectoryRoute};
+use picloud_store::{AppDirectory, DirectoryRoute, DirectoryTrigger, KvTriggers};
 
 use crate::{
     budget::FuelLedger,
@@ -33,6 +33,8 @@ pub(crate) struct AppEntry {
     pub(crate) state: Arc<AppState>,
     /// What holds for all its endpoints, if anything does.
     pub(crate) gate: Option<Box<AppGate>>,
+    /// Whether it has triggers for changes of entries.
+    pub(crate) kv_triggers: KvTriggers,
     /// The requests that it may take.
     pub(crate) rate: Quota,
     routes: RouteTable<Target>,
@@ -140,6 +142,8 @@ impl AppEntry {
             Arc::new(AppState { fuel: FuelLedger::restored(&app.fuel), ..AppState::default() })
         });
         state.buckets.keep(|id| app.routes.iter().any(|route| route.id == id));
+        let is_of_kv = |trigger: &DirectoryTrigger| matches!(trigger.spec.source, TriggerSource::Kv { .. });
+        let has_kv_triggers = app.triggers.iter().any(is_of_kv);
         let gate_of = |route| RouteGate::of(app.id, &app.access, route, &state);
         let mut routes = RouteTable::default();
         let mut unrouted = Arc::clone(&scripts);
@@ -187,6 +191,7 @@ impl AppEntry {
             host: Arc::new(AppHost::new(app.id, sources.clone(), Arc::clone(&scripts), app.egress)),
             scripts,
             state,
+            kv_triggers: if has_kv_triggers { KvTriggers::LookFor } else { KvTriggers::None },
             gate: AppGate::of(app.access),
             routes,
             static_files,

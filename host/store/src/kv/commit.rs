@@ -29,10 +29,22 @@ pub struct CommitTerms {
     pub files: FileQuota,
     /// The most events of the app that may wait.
     pub outbox: OutboxLimit,
+    /// Whether the app has triggers for changes of entries: to look for those that a change is for, or to do without.
+    pub kv_triggers: KvTriggers,
     /// The event whose handling this is.
     pub acknowledge: Option<Acknowledge>,
     /// The answer that is kept.
     pub answer: Option<(AnswerOf, KeptAnswer)>,
+}
+
+/// Whether triggers for changes of entries are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvTriggers {
+    /// There may be some.
+    #[default]
+    LookFor,
+    /// The app has none.
+    None,
 }
 
 /// An event that was handled: it leaves the outbox with the commit of what its handling did.
@@ -49,7 +61,13 @@ pub struct Acknowledge {
 impl From<FileQuota> for CommitTerms {
     /// A commit that is no event's, of an app whose outbox is not bounded.
     fn from(files: FileQuota) -> Self {
-        Self { files, outbox: OutboxLimit(u64::MAX), acknowledge: None, answer: None }
+        Self {
+            files,
+            outbox: OutboxLimit(u64::MAX),
+            kv_triggers: KvTriggers::LookFor,
+            acknowledge: None,
+            answer: None,
+        }
     }
 }
 
@@ -201,7 +219,10 @@ impl Store {
             return Ok(KvCommit::Superseded);
         }
         files::write(connection, app, &effects.files, terms.files).await?;
-        let events = KvEvents::find(connection, app, effects).await?;
+        let events = match terms.kv_triggers {
+            KvTriggers::LookFor => KvEvents::find(connection, app, effects).await?,
+            KvTriggers::None => KvEvents::default(),
+        };
         let columns = Columns::of(effects);
         columns.set(connection, app).await?;
         columns.delete(connection, app).await?;

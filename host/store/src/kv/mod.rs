@@ -8,7 +8,7 @@ mod validate;
 
 pub use access::{KvCollection, KvRow};
 use commit::NO_FILES;
-pub use commit::{Acknowledge, CommitTerms, KvCommit, KvLocked, LONGEST_TTL};
+pub use commit::{Acknowledge, CommitTerms, KvCommit, KvLocked, KvTriggers, LONGEST_TTL};
 pub use locks::KvLocks;
 
 pub(crate) use locks::Buckets;

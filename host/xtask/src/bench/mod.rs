@@ -124,7 +124,7 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
 
     let servers = [Part::Http, Part::Memory, Part::Start, Part::Idle];
-    if wanted(Part::InProcess) || servers.into_iter().any(wanted) {
+    if wanted(Part::InProcess) || wanted(Part::Events) || servers.into_iter().any(wanted) {
         heading("building");
         guest::build(root)?;
         let mut build = process::cargo(root);

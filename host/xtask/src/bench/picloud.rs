@@ -131,6 +131,11 @@ impl Control {
         Ok(answer)
     }
 
+    /// Makes something.
+    pub(super) fn post(&mut self, path: &str, json: &[u8]) -> Result<()> {
+        self.expect(201, "POST", path, ("application/json", json))
+    }
+
     fn expect(&mut self, status: u16, method: &str, path: &str, body: (&str, &[u8])) -> Result<()> {
         let answer = self.send(method, path, body)?;
         ensure!(answer.status == status, "{method} {path} answers {}: {}", answer.status, answer.text());

@@ -3,6 +3,8 @@
 //! Who is measured is a [`Contender`]; each gets a database of its own in one cluster that syncs to disk, with the backlog
 //! in it before the clock starts, and is done when the database says so.
 
+mod own;
+
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +26,7 @@ const ROUNDS: usize = 3;
 /// A queue that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contender {
+    PiCloud,
     GraphileBatched,
     GraphileDefault,
     PgBoss,
@@ -37,11 +40,12 @@ struct Outcome {
 }
 
 impl Contender {
-    const ALL: [Self; 3] = [Self::GraphileBatched, Self::GraphileDefault, Self::PgBoss];
+    const ALL: [Self; 4] = [Self::PiCloud, Self::GraphileBatched, Self::GraphileDefault, Self::PgBoss];
 
     /// Its name and its mode, for people.
     const fn name(self) -> &'static str {
         match self {
+            Self::PiCloud => "PiCloud, each event in a fresh sandbox (default settings)",
             Self::GraphileBatched => "graphile-worker, batched (local queue of 500, 24 at once)",
             Self::GraphileDefault => "graphile-worker, one by one (10 at once)",
             Self::PgBoss => "pg-boss, batches of 500 (4 at once)",
@@ -52,23 +56,26 @@ impl Contender {
     const fn share(self, events: usize) -> usize {
         match self {
             Self::GraphileDefault => events / 10,
-            Self::GraphileBatched | Self::PgBoss => events,
+            Self::PiCloud | Self::GraphileBatched | Self::PgBoss => events,
         }
     }
 
     /// Its program, and the mode that it is told.
-    const fn script(self) -> (&'static str, &'static str, &'static str) {
+    const fn script(self) -> Option<(&'static str, &'static str, &'static str)> {
         const GRAPHILE: &str = include_str!("graphile-worker.mjs");
         match self {
-            Self::GraphileBatched => ("graphile-worker.mjs", GRAPHILE, "batched"),
-            Self::GraphileDefault => ("graphile-worker.mjs", GRAPHILE, "default"),
-            Self::PgBoss => ("pg-boss.mjs", include_str!("pg-boss.mjs"), "batched"),
+            Self::PiCloud => None,
+            Self::GraphileBatched => Some(("graphile-worker.mjs", GRAPHILE, "batched")),
+            Self::GraphileDefault => Some(("graphile-worker.mjs", GRAPHILE, "default")),
+            Self::PgBoss => Some(("pg-boss.mjs", include_str!("pg-boss.mjs"), "batched")),
         }
     }
 
     /// Handles `events` that wait in the database already, and gives how many it handled in a second.
     fn handle(self, bench: &Bench, cluster: &ThrowawayCluster, database: &str, events: usize) -> Result<f64> {
-        let (file, source, mode) = self.script();
+        let Some((file, source, mode)) = self.script() else {
+            return own::handle(bench, cluster, database, events);
+        };
         let script = folder(bench).join(file);
         fs::write(&script, source).with_context(|| format!("writing {}", script.display()))?;
         let mut node = Command::new("node");
@@ -119,8 +126,19 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
             versions.join(", ")
         ),
         tables: vec![table],
-        ratios: Vec::new(),
+        ratios: ratios(&figures),
     })
+}
+
+/// PiCloud's rate beside each of the others.
+fn ratios(figures: &[(Contender, Vec<f64>)]) -> Vec<String> {
+    let of =
+        |wanted| figures.iter().find(|(contender, _)| *contender == wanted).map(|(_, rates)| median(rates));
+    let Some(own) = of(Contender::PiCloud) else { return Vec::new() };
+    let others = figures.iter().filter(|(contender, _)| *contender != Contender::PiCloud);
+    others
+        .map(|(contender, rates)| format!("PiCloud beside {}: {:.2}.", contender.name(), own / median(rates)))
+        .collect()
 }
 
 fn folder(bench: &Bench) -> PathBuf {
