@@ -143,9 +143,7 @@ impl Dispatcher {
         self: &Arc<Self>,
         durable: Durable,
     ) -> Result<oneshot::Receiver<Ended>, StoreError> {
-        if self.is_beat_due() {
-            self.beat().await?;
-        }
+        self.beat_if_due().await?;
         let (inbox, node) = (InboxId::generate(), self.store.worker());
         let event = NewEvent {
             script: Some(durable.script.name.clone()),

@@ -26,7 +26,8 @@ use picloud_core::{
     TriggerConfig, TriggerKind,
 };
 use picloud_store::{
-    Acknowledge, ClaimedEvent, EventFault, LaneId, Resolved, Runnable, Settlement, Store, StoreError, Verdict,
+    Acknowledge, ClaimedEvent, EventFault, LaneClaim, LaneId, Resolved, Runnable, Settlement, Store,
+    StoreError, Verdict,
 };
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -179,9 +180,13 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn is_beat_due(&self) -> bool {
+    /// Says that this process lives, before it claims something.
+    async fn beat_if_due(&self) -> Result<(), StoreError> {
         let last = *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|last| last.elapsed() >= BEAT)
+        if last.is_none_or(|last| last.elapsed() >= BEAT) {
+            self.beat().await?;
+        }
+        Ok(())
     }
 
     /// Looks at what is new, and claims once. Answers whether there may be more.
@@ -212,52 +217,63 @@ impl Dispatcher {
             app.map_or(0, |app| self.work.room(app.id, self.invoker.concurrency(&app)))
         };
         let claims = schedule.pick(room);
-        let mut events = Vec::new();
-        if self.has_suspects.load(Relaxed) && !self.runs_suspect.load(Relaxed) {
-            if self.is_beat_due() {
-                self.beat().await?;
-            }
-            match self.store.claim_suspect().await? {
-                Some(event) => {
-                    self.runs_suspect.store(true, Relaxed);
-                    events.push(event);
-                }
-                None => self.has_suspects.store(false, Relaxed),
-            }
-        }
-        if claims.is_empty() && events.is_empty() {
+        let suspect = self.claim_suspect().await?;
+        if claims.is_empty() && suspect.is_none() {
             return Ok(false);
         }
-        if !claims.is_empty() {
-            if self.is_beat_due() {
-                self.beat().await?;
-            }
-            events.extend(self.store.claim(&claims).await?);
-            let mut drained = Vec::new();
-            for claim in &claims {
-                let claimed = events.iter().filter(|event| event.lane == claim.lane).count();
-                if claimed < claim.most as usize {
-                    schedule.rest(claim.lane);
-                    drained.push(claim.lane);
-                }
-            }
-            self.start(events, schedule).await?;
-            if !drained.is_empty() {
-                let now = Instant::now();
-                for due in self.store.next_due(&drained).await? {
-                    match due.due_in {
-                        Duration::ZERO if schedule.is_limited(due.lane) => {
-                            schedule.wake_at(due.lane, now + LIMITED);
-                        }
-                        Duration::ZERO => schedule.wake(due.lane),
-                        later => schedule.wake_at(due.lane, now + later),
-                    }
-                }
-            }
-        } else {
-            self.start(events, schedule).await?;
+        let mut events = self.claim(&claims).await?;
+        let drained = drained(&claims, &events);
+        for (lane, _) in &drained {
+            schedule.rest(*lane);
         }
+        events.extend(suspect);
+        self.start(events, schedule).await?;
+        self.look_again(schedule, &drained).await?;
         Ok(true)
+    }
+
+    /// Claims an event of a process that was lost, one at a time.
+    async fn claim_suspect(&self) -> Result<Option<ClaimedEvent>, StoreError> {
+        if !self.has_suspects.load(Relaxed) || self.runs_suspect.load(Relaxed) {
+            return Ok(None);
+        }
+        self.beat_if_due().await?;
+        let suspect = self.store.claim_suspect().await?;
+        self.has_suspects.store(suspect.is_some(), Relaxed);
+        self.runs_suspect.store(suspect.is_some(), Relaxed);
+        Ok(suspect)
+    }
+
+    async fn claim(&self, claims: &[LaneClaim]) -> Result<Vec<ClaimedEvent>, StoreError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.beat_if_due().await?;
+        self.store.claim(claims).await
+    }
+
+    /// Asks when lanes of which a claim has got all that was due have something again; and of how many it got any.
+    async fn look_again(
+        &self,
+        schedule: &mut Schedule,
+        drained: &[(LaneId, usize)],
+    ) -> Result<(), StoreError> {
+        if drained.is_empty() {
+            return Ok(());
+        }
+        let lanes: Vec<LaneId> = drained.iter().map(|(lane, _)| *lane).collect();
+        let now = Instant::now();
+        for due in self.store.next_due(&lanes).await? {
+            let got_some = drained.iter().any(|(lane, claimed)| *lane == due.lane && *claimed > 0);
+            match due.due_in {
+                Duration::ZERO if schedule.is_limited(due.lane) => schedule.wake_at(due.lane, now + LIMITED),
+                Duration::ZERO if got_some => schedule.wake(due.lane),
+                // Something holds them, such as another process that claims.
+                Duration::ZERO => schedule.wake_at(due.lane, now + BUSY),
+                later => schedule.wake_at(due.lane, now + later),
+            }
+        }
+        Ok(())
     }
 
     /// Reads all lanes in which something waits, and takes over from lost processes. Answers when to look again.
@@ -548,6 +564,13 @@ enum Handled {
     Verdict(Verdict),
     /// It left the outbox with its effects, or was taken by another process.
     Settled,
+}
+
+/// The lanes of which a claim has got less than it asked for, and how much it got.
+fn drained(claims: &[LaneClaim], events: &[ClaimedEvent]) -> Vec<(LaneId, usize)> {
+    let claimed = |claim: &LaneClaim| events.iter().filter(|event| event.lane == claim.lane).count();
+    let drained = claims.iter().map(|claim| (claim.lane, claimed(claim), claim.most as usize));
+    drained.filter(|(_, claimed, most)| claimed < most).map(|(lane, claimed, _)| (lane, claimed)).collect()
 }
 
 fn no_script(name: Option<&picloud_core::ScriptName>) -> Verdict {
