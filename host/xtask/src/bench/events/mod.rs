@@ -11,9 +11,11 @@ use anyhow::{Context, Result, ensure};
 use picloud_postgres::ThrowawayCluster;
 use serde::Deserialize;
 
+use own::Condition;
+
 use super::{
     Bench, peers,
-    report::{Section, Table, median},
+    report::{Section, Table, median, percentile},
 };
 use crate::process;
 
@@ -74,7 +76,7 @@ impl Contender {
     /// Handles `events` that wait in the database already, and gives how many it handled in a second.
     fn handle(self, bench: &Bench, cluster: &ThrowawayCluster, database: &str, events: usize) -> Result<f64> {
         let Some((file, source, mode)) = self.script() else {
-            return own::handle(bench, cluster, database, events);
+            return own::handle(bench, cluster, database, events, Condition::Plain);
         };
         let script = folder(bench).join(file);
         fs::write(&script, source).with_context(|| format!("writing {}", script.display()))?;
@@ -116,6 +118,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
         let cell = |rate: f64| format!("{rate:.0}");
         table.row([contender.name().to_owned(), cell(median(rates)), cell(lowest), cell(highest)]);
     }
+    let conditions = conditions(bench, &cluster)?;
     let versions: Vec<String> = PACKAGES.iter().map(|(name, version)| format!("{name} {version}")).collect();
     Ok(Section {
         title: "Events per second",
@@ -125,9 +128,46 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
              {rounds} rounds in which they take turns, both cores for everything; medians. {}.",
             versions.join(", ")
         ),
-        tables: vec![table],
+        tables: vec![table, conditions],
         ratios: ratios(&figures),
     })
+}
+
+/// PiCloud alone, where the database has more to bear, and the wait of a message on an idle server.
+fn conditions(bench: &Bench, cluster: &ThrowawayCluster) -> Result<Table> {
+    let events = bench.effort.events;
+    let named = [
+        ("an empty table besides", Condition::Plain),
+        ("ten times as many waiting behind them", Condition::Backlog(10)),
+        ("as many locked rows before them", Condition::Locked),
+        ("another transaction with a snapshot of before", Condition::OldSnapshot),
+    ];
+    let mut table = Table::new(["PiCloud", "figure", "beside the first"]);
+    let mut first = None;
+    for (number, (name, condition)) in named.into_iter().enumerate() {
+        let mut rates = Vec::new();
+        for round in 0..bench.effort.rounds.min(ROUNDS) {
+            let database = format!("condition_{number}_{round}");
+            create_database(cluster, &database)?;
+            rates.push(own::handle(bench, cluster, &database, events, condition)?);
+        }
+        let rate = median(&rates);
+        println!("{name}: {rate:.0} events/s");
+        let base = *first.get_or_insert(rate);
+        table.row([format!("events/s, {name}"), format!("{rate:.0}"), format!("{:.2}", rate / base)]);
+    }
+    create_database(cluster, "latency")?;
+    let waits = own::latencies(bench, cluster, "latency", bench.effort.events / 100)?;
+    for percent in [50, 99] {
+        let wait = percentile(&waits, percent);
+        println!("from sending to the start of the run: p{percent} {wait:.1} ms");
+        table.row([
+            format!("from sending to the start of the run, idle, p{percent}"),
+            format!("{wait:.1} ms"),
+            String::new(),
+        ]);
+    }
+    Ok(table)
 }
 
 /// PiCloud's rate beside each of the others.

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use crate::{
         Bench,
         picloud::{self, Control},
     },
+    http::{Connection, Request},
     process,
 };
 
@@ -76,7 +78,7 @@ pub(super) fn fill(cluster: &ThrowawayCluster, database: &str, events: usize) ->
             "INSERT INTO outbox_lanes (app_id, queue, priority) SELECT id, 'jobs', 0 FROM apps ON CONFLICT DO NOTHING;
             INSERT INTO queues (app_id, name) SELECT id, 'jobs' FROM apps ON CONFLICT DO NOTHING;
             INSERT INTO outbox (id, lane_id, app_id, kind, payload, run_at, root_id)
-            SELECT id, l.id, l.app_id, 'queue', '{{\"queue\":\"jobs\",\"priority\":0,\"group\":null,\"body\":{{\"n\":' || n || '}}}}', now(), id
+            SELECT e.id, l.id, l.app_id, 'queue', '{{\"queue\":\"jobs\",\"priority\":0,\"group\":null,\"body\":{{\"n\":' || n || '}}}}', now(), e.id
             FROM outbox_lanes l, LATERAL (
                 SELECT n, (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7000'
                     || '8' || lpad(to_hex(n), 15, '0'))::uuid AS id FROM generate_series(1, {events}) n
@@ -84,39 +86,143 @@ pub(super) fn fill(cluster: &ThrowawayCluster, database: &str, events: usize) ->
         ),
     )?;
     sql(cluster, database, "VACUUM ANALYZE")?;
+    // The server hears of what was put there without it, as it would of what another server has put there.
+    sql(cluster, database, "SELECT pg_notify('picloud_outbox', 'bench *')")?;
     Ok(())
 }
 
-/// Handles `events` that wait already, and gives how many it handled in a second: until none is left in the database.
+/// What else the database has to bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Nothing.
+    Plain,
+    /// So many times the events wait behind those that are measured, in the same queue.
+    Backlog(usize),
+    /// As many events before those that are measured are locked by somebody else.
+    Locked,
+    /// Another transaction holds a snapshot of before, so that no dead row can be removed.
+    OldSnapshot,
+}
+
+/// Handles `events` that wait already, and gives how many it handled in a second: until they have left the database.
 pub(super) fn handle(
     bench: &Bench,
     cluster: &ThrowawayCluster,
     database: &str,
     events: usize,
+    condition: Condition,
 ) -> Result<f64> {
     let server = Server::start(bench, cluster, database)?;
-    fill(cluster, database, events)?;
+    let (filled, left) = match condition {
+        Condition::Plain | Condition::OldSnapshot => (events, 0),
+        Condition::Backlog(times) => (events * (times + 1), events * times),
+        Condition::Locked => (events * 2, events),
+    };
+    fill(cluster, database, filled)?;
+    let holder = match condition {
+        Condition::Locked => {
+            let locked = format!("SELECT FROM outbox ORDER BY run_at, id LIMIT {events} FOR UPDATE");
+            Some(Holder::start(cluster, database, &locked)?)
+        }
+        Condition::OldSnapshot => Some(Holder::start(cluster, database, "SELECT FROM outbox LIMIT 1")?),
+        Condition::Plain | Condition::Backlog(_) => None,
+    };
     let began = Instant::now();
     server.consume()?;
-    wait_until_empty(cluster, database)?;
+    wait_until_left(cluster, database, left)?;
     let took = began.elapsed();
+    drop(holder);
     let dead = sql(cluster, database, "SELECT count(*) FROM dead_letters")?;
     ensure!(dead.trim() == "0", "{dead} events were given up");
     Ok(events as f64 / took.as_secs_f64())
 }
 
-/// Returns when the outbox is empty; looks every 10 ms, over one connection.
-fn wait_until_empty(cluster: &ThrowawayCluster, database: &str) -> Result<()> {
+/// Returns when no more than `left` events are in the outbox; looks every 10 ms, over one connection. Where none may be left
+/// that costs next to nothing; else what the statistics say of removed rows is close enough.
+fn wait_until_left(cluster: &ThrowawayCluster, database: &str, left: usize) -> Result<()> {
+    let is_more = if left == 0 {
+        "EXISTS (SELECT FROM outbox)".to_owned()
+    } else {
+        format!("(SELECT count(*) FROM (SELECT FROM outbox LIMIT {}) o) > {left}", left + 1)
+    };
+    let pause = if left == 0 { "0.01" } else { "0.05" };
     sql(
         cluster,
         database,
-        "DO $$ BEGIN WHILE EXISTS (SELECT FROM outbox) LOOP COMMIT; PERFORM pg_sleep(0.01); COMMIT; END LOOP; END $$",
+        &format!(
+            "DO $$ BEGIN WHILE {is_more} LOOP COMMIT; PERFORM pg_sleep({pause}); COMMIT; END LOOP; END $$"
+        ),
     )?;
     Ok(())
 }
 
-/// Runs SQL as the cluster's owner.
-pub(super) fn sql(cluster: &ThrowawayCluster, database: &str, text: &str) -> Result<String> {
+/// How long a message waits on an idle server from its insert to the start of its run, in milliseconds, sorted.
+pub(super) fn latencies(
+    bench: &Bench,
+    cluster: &ThrowawayCluster,
+    database: &str,
+    messages: usize,
+) -> Result<Vec<f64>> {
+    let server = Server::start(bench, cluster, database)?;
+    let mut control = Control::connect()?;
+    control.upload("send", "fn on_request() { queue::send(\"jobs\", 1); }")?;
+    // A log line has its run kept in the history, whatever is sampled.
+    control.upload("nothing", "fn on_message() { print(\"\"); }")?;
+    server.consume()?;
+    let mut connection = Connection::open(([127, 0, 0, 1], picloud::APP_PORT).into())?;
+    for _ in 0..messages {
+        let request = Request {
+            method: "POST",
+            host: picloud::HOST,
+            path: "/send",
+            token: None,
+            body: Some(("text/plain", b"")),
+        };
+        let answer = connection.send(&request)?;
+        ensure!(answer.status == 204, "/send answers {}: {}", answer.status, answer.text());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Batches of the history are a quarter of a second apart.
+    std::thread::sleep(Duration::from_secs(2));
+    // The id of an event has the time at which the script sent it, which is before its insert.
+    let text = sql(
+        cluster,
+        database,
+        "SELECT extract(epoch FROM started_at) * 1000 - ('x' || left(replace(event_id::text, '-', ''), 12))::bit(48)::bigint
+        FROM executions WHERE kind = 'queue' ORDER BY 1",
+    )?;
+    let waits: Vec<f64> =
+        text.lines().map(str::parse).collect::<Result<_, _>>().context("reading the waits")?;
+    ensure!(waits.len() == messages, "{} of {messages} runs are in the history", waits.len());
+    Ok(waits)
+}
+
+/// A transaction that holds something until this is dropped.
+struct Holder(Child);
+
+impl Holder {
+    fn start(cluster: &ThrowawayCluster, database: &str, statement: &str) -> Result<Self> {
+        let mut psql = psql(cluster, database);
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = psql.spawn().context("starting psql")?;
+        let input = child.stdin.as_mut().context("psql takes no input")?;
+        writeln!(input, "BEGIN ISOLATION LEVEL REPEATABLE READ;\n{statement};\n\\echo held")?;
+        let output = child.stdout.as_mut().context("psql has no output")?;
+        let held = BufReader::new(output).lines().map_while(Result::ok).any(|line| line == "held");
+        ensure!(held, "psql ended before it held what it should");
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Its end of input is the end of the transaction.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn psql(cluster: &ThrowawayCluster, database: &str) -> Command {
     let mut psql = Command::new(cluster.binaries().program("psql"));
     psql.args([
         "--quiet",
@@ -127,7 +233,13 @@ pub(super) fn sql(cluster: &ThrowawayCluster, database: &str, text: &str) -> Res
         "--username",
     ])
     .args([ThrowawayCluster::USER, "--dbname", database, "--host"])
-    .arg(cluster.socket_dir())
-    .args(["--command", text]);
+    .arg(cluster.socket_dir());
+    psql
+}
+
+/// Runs SQL as the cluster's owner.
+pub(super) fn sql(cluster: &ThrowawayCluster, database: &str, text: &str) -> Result<String> {
+    let mut psql = psql(cluster, database);
+    psql.args(["--command", text]);
     process::capture(&mut psql)
 }
