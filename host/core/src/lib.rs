@@ -76,7 +76,7 @@ pub use names::{
     FilePath, GroupKey, KvKey, MailboxName, NameError, PrincipalName, QueueName, ScriptName, SecretName,
     TopicName, TopicPattern, TriggerName, VariableName,
 };
-pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection};
+pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection, Rehearsal, Rehearsed};
 pub use route::{
     Method, MethodSet, Params, PatternError, RouteMatch, RouteMode, RoutePattern, RouteTable, RouteTarget,
     StaticFiles, UnknownRouteMode,
@@ -85,9 +85,9 @@ pub use scope::{Scope, UnknownScope};
 pub use script::{BODY_HANDLER, FileHash, ImageKey, SourceHash, answers_requests};
 pub use secret::{SealedSecret, SecretKeyId, SecretPlace, SecretValue, SecretValueError, SecretVersion};
 pub use trigger::{
-    CronSource, DueSlots, Emission, Emitted, Jitter, KvOperation, KvOperations, Lineage, MessageOptions,
-    MissedRuns, OutboxKind, OutgoingMail, RetryOverrides, RetryPolicy, Schedule, ScheduleError,
-    TriggerConfig, TriggerConfigError, TriggerError, TriggerKind, TriggerSource, TriggerSpec,
+    CronSource, DueSlots, Emission, Emitted, EventHead, Jitter, KvOperation, KvOperations, Lineage,
+    MessageOptions, MissedRuns, OutboxKind, OutgoingMail, RetryOverrides, RetryPolicy, Schedule,
+    ScheduleError, TriggerConfig, TriggerConfigError, TriggerError, TriggerKind, TriggerSource, TriggerSpec,
     UnknownTriggerKind, collection_matches,
 };
 pub use usage::{Hour, Latencies};

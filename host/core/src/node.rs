@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppId, BoxFuture, ExecutionId, Fault, LogLine, RequestId, ScriptName, Usage};
+use crate::{
+    AppId, BoxFuture, Effects, ExecutionId, Fault, LogLine, RequestId, ScriptName, TriggerKind, Usage,
+};
 
 /// The node (orchestrator and executor) as the manager sees it: in the same process a function call, apart a
 /// message.
@@ -14,6 +16,9 @@ pub trait Node: Send + Sync {
 
     /// Runs a script once with a given event, its effects committed, under the app's limits and admission.
     fn invoke(&self, call: DirectCall) -> BoxFuture<'_, DirectResult>;
+
+    /// Runs the handler of an event, and commits nothing of what it does.
+    fn rehearse(&self, call: Rehearsal) -> BoxFuture<'_, Rehearsed>;
 
     /// The state of the node, for `/readyz` and `doctor`.
     fn status(&self) -> NodeStatus;
@@ -33,6 +38,36 @@ pub struct DirectCall {
     pub event: String,
     /// The request that asks for it.
     pub request_id: RequestId,
+}
+
+/// An event whose handling is to be tried.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// The app.
+    pub app: AppId,
+    /// The script.
+    pub script: ScriptName,
+    /// Its version; the active one if it is left out.
+    pub version: Option<i32>,
+    /// The kind of the event.
+    pub kind: TriggerKind,
+    /// The event as its handler gets it, as JSON text.
+    pub event: String,
+}
+
+/// What handling an event would do.
+#[derive(Clone, Debug)]
+pub struct Rehearsed {
+    /// The handler's value as JSON text, or why there is none.
+    pub outcome: Result<String, Fault>,
+    /// What it would change; empty where it failed.
+    pub effects: Effects,
+    /// What it logged.
+    pub logs: Vec<LogLine>,
+    /// What it used.
+    pub usage: Usage,
+    /// Where it was refused for now: seconds after which it may be tried again.
+    pub retry_after: Option<u32>,
 }
 
 /// What a direct call left behind.

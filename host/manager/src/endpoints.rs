@@ -14,9 +14,9 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, egress, endpoint_access, executions, files, grants, identities,
-        invoke, issuer_sessions, limits, logs, members, node, principals, routes, script_limits, scripts,
-        secrets, sessions, signing_keys, tokens, triggers, usage, variables,
+        apps, audit, bundle, data, domains, dry_run, egress, endpoint_access, executions, files, grants,
+        identities, invoke, issuer_sessions, limits, logs, members, node, principals, routes, script_limits,
+        scripts, secrets, sessions, signing_keys, tokens, triggers, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -68,6 +68,7 @@ const READ_DATA: Access = Access::App(Capability::AppReadData);
 const WRITE_DATA: Access = Access::App(Capability::AppWriteData);
 const READ_LOGS: Access = Access::App(Capability::AppReadLogs);
 const SETTINGS: Access = Access::App(Capability::AppManageSettings);
+const DEAD_LETTERS: Access = Access::App(Capability::AppDeadLetterManage);
 const TRIGGERS: Access = Access::App(Capability::AppManageTriggers);
 const MEMBERS: Access = Access::App(Capability::AppManageMembers);
 const PRINCIPALS: Access = Access::Instance(Capability::InstanceManagePrincipals);
@@ -146,6 +147,8 @@ endpoints! {
     PATCH  "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::change_trigger;
     DELETE "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::delete_trigger;
     GET    "/api/v1/apps/{app}/triggers/{trigger}/schedule"  READ_SCRIPTS   => triggers::read_schedule;
+
+    POST   "/api/v1/apps/{app}/dead-letters/{id}/dry-run"    DEAD_LETTERS   => dry_run::dry_run;
 
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;
     POST   "/api/v1/apps/{app}/domains"                      SETTINGS       => domains::create_domain;

@@ -1,11 +1,14 @@
 //! The node as the control plane sees it.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use picloud_core::{
-    Answer, AppId, BoxFuture, DirectCall, DirectResult, ErrorCode, Event, EventKind, ExecutionId, Fault,
-    Node, NodeStatus, Outcome, Usage,
+    Answer, AppId, BoxFuture, Completion, DirectCall, DirectResult, Effects, EgressLog, ErrorCode, Event,
+    EventKind, ExecutionId, Fault, Hour, Node, NodeStatus, Outcome, Rehearsal, Rehearsed, Usage,
 };
+
+use picloud_store::Verdict;
+use time::OffsetDateTime;
 
 use crate::{Orchestrator, history::Run, invoker::NotAdmitted, runner::Job};
 
@@ -21,6 +24,10 @@ impl Node for Orchestrator {
 
     fn invoke(&self, call: DirectCall) -> BoxFuture<'_, DirectResult> {
         Box::pin(self.direct(call))
+    }
+
+    fn rehearse(&self, call: Rehearsal) -> BoxFuture<'_, Rehearsed> {
+        Box::pin(self.try_out(call))
     }
 
     fn status(&self) -> NodeStatus {
@@ -93,6 +100,68 @@ impl Orchestrator {
             usage: ran.usage,
             retry_after: None,
         }
+    }
+}
+
+impl Orchestrator {
+    async fn try_out(&self, call: Rehearsal) -> Rehearsed {
+        let invoker = &self.invoker;
+        let Some(app) = invoker.directory.by_id(call.app) else {
+            return not_rehearsed(Fault::new(ErrorCode::AppNotFound, "no such app"));
+        };
+        let Some(script) = app.scripts.get(&call.script) else {
+            let message = format!("no script \"{}\" in app \"{}\"", call.script, app.name);
+            return not_rehearsed(Fault::new(ErrorCode::ScriptNotFound, message));
+        };
+        let script = match self.dispatcher.wanted_version(&app, script, call.version).await {
+            Ok(script) => script,
+            Err(Verdict::Dead { fault, .. }) => return not_rehearsed(Fault::new(fault.code, fault.message)),
+            Err(_) => {
+                return not_rehearsed(Fault::new(
+                    ErrorCode::DatabaseUnavailable,
+                    "the database does not answer",
+                ));
+            }
+        };
+        let _permit = match invoker.admit(&app).await {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let DirectResult { outcome, retry_after, .. } = refusal.direct();
+                return Rehearsed {
+                    outcome,
+                    retry_after,
+                    ..not_rehearsed(Fault::new(ErrorCode::NodeBusy, ""))
+                };
+            }
+        };
+        let spent = Arc::default();
+        let job = Job {
+            app: &app,
+            script: &script,
+            execution: ExecutionId::generate(),
+            egress: EgressLog::default(),
+            spent: &spent,
+            acknowledge: None,
+            keep: None,
+        };
+        let event = Event::Trigger { kind: call.kind, event: call.event };
+        let Completion { outcome, effects, logs, usage, .. } = invoker.runner.rehearse(job, event).await;
+        app.state.fuel.spend(Hour::of(OffsetDateTime::now_utc()), usage.fuel);
+        let outcome = outcome.and_then(|answer| match answer {
+            Answer::Value(value) => Ok(value),
+            Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
+        });
+        Rehearsed { outcome, effects, logs: logs.lines, usage, retry_after: None }
+    }
+}
+
+fn not_rehearsed(fault: Fault) -> Rehearsed {
+    Rehearsed {
+        outcome: Err(fault),
+        effects: Effects::default(),
+        logs: Vec::new(),
+        usage: Usage::default(),
+        retry_after: None,
     }
 }
 

@@ -45,7 +45,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(3);
 pub struct Orchestrator {
     pub(crate) ingress: Arc<Ingress>,
     pub(crate) invoker: Arc<Invoker>,
-    dispatcher: Arc<Dispatcher>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) sandbox: SandboxMode,
     pub(crate) is_draining: AtomicBool,
     serve: ServeConfig,

@@ -11,7 +11,7 @@ use std::{
 
 use picloud_core::{
     Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
-    FuelMeter, Invocation, KvReads, Logs, Usage,
+    FuelMeter, Invocation, KvReads, Limits, Logs, Usage,
 };
 use picloud_store::{
     Acknowledge, AnswerOf, CommitTerms, KeptAnswer, KvCommit, KvLocked, KvLocks, OutboxLimit, Store,
@@ -173,14 +173,31 @@ impl Runner {
         }
     }
 
+    /// Runs a job once and commits nothing. Calls to other services are refused, since they could not be taken back.
+    pub(crate) async fn rehearse(&self, job: Job<'_>, event: Event) -> Completion {
+        let deadline = Instant::now() + Duration::from_millis(job.script.limits.wall_ms);
+        let limits = Limits { egress_calls: 0, ..job.script.limits };
+        self.attempt_within(&job, event, limits, deadline).await
+    }
+
     async fn attempt(&self, job: &Job<'_>, event: Event, deadline: Instant) -> Completion {
+        self.attempt_within(job, event, job.script.limits, deadline).await
+    }
+
+    async fn attempt_within(
+        &self,
+        job: &Job<'_>,
+        event: Event,
+        limits: Limits,
+        deadline: Instant,
+    ) -> Completion {
         let invocation = Invocation {
             id: job.execution,
             app: job.app.id,
             script: job.script.name.clone(),
             image: job.script.image,
             event,
-            limits: job.script.limits,
+            limits,
             egress: job.egress.clone(),
             deadline,
             spent: Arc::clone(job.spent),

@@ -7,6 +7,7 @@ mod pattern;
 mod retry;
 mod schedule;
 mod spec;
+mod text;
 
 use std::str::FromStr;
 
@@ -24,6 +25,7 @@ pub use spec::{
     CronSource, KvOperation, KvOperations, MissedRuns, RetryOverrides, TriggerError, TriggerSource,
     TriggerSpec,
 };
+pub use text::EventHead;
 
 /// What a trigger waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod data;
 pub(crate) mod domains;
+pub(crate) mod dry_run;
 pub(crate) mod egress;
 pub(crate) mod endpoint_access;
 pub(crate) mod executions;

@@ -1,31 +1,10 @@
-//! From a row of the outbox to the event that a script gets, and from its failure to what becomes of it.
+//! What becomes of an event whose run failed, or that may not run.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
-use picloud_core::{ErrorCode, Fault, RetryPolicy, TriggerKind, TriggerName};
-use picloud_store::{ClaimedEvent, EventFault, Runnable, TriggerState, Verdict};
-use time::format_description::well_known::Rfc3339;
+use picloud_core::{ErrorCode, Fault, RetryPolicy};
+use picloud_store::{EventFault, Runnable, TriggerState, Verdict};
 use uuid::Uuid;
-
-/// The event of a trigger as its handler gets it, as JSON text: what every kind has, and then what the payload says.
-pub(super) fn text(event: &ClaimedEvent, kind: TriggerKind, trigger: &TriggerName) -> String {
-    let mut text = String::with_capacity(event.payload.len() + 192);
-    let created_at = event.created_at.format(&Rfc3339).unwrap_or_default();
-    // Names of triggers have nothing that JSON would escape. Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        r#"{{"id":"{}","kind":"{}","trigger":"{trigger}","attempt":{},"created_at":"{created_at}""#,
-        event.claim.event,
-        kind.as_str(),
-        event.claim.attempt,
-    );
-    let rest = event.payload.trim_start().strip_prefix('{').unwrap_or("}");
-    if !rest.trim_start().starts_with('}') {
-        text.push(',');
-    }
-    text.push_str(rest);
-    text
-}
 
 /// How a trigger's events are tried again.
 pub(super) fn policy(trigger: Option<&Runnable>, default: RetryPolicy) -> RetryPolicy {

@@ -22,8 +22,8 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, AppId, ErrorCode, Event, EventOrigin, ExecutionId, Fault, OutboxKind, Outcome, RequestId,
-    TriggerConfig, TriggerKind,
+    Answer, AppId, ErrorCode, Event, EventHead, EventOrigin, ExecutionId, Fault, OutboxKind, Outcome,
+    RequestId, TriggerConfig, TriggerKind,
 };
 use picloud_store::{
     Acknowledge, ClaimedEvent, EventFault, LaneClaim, LaneId, Resolved, Runnable, Settlement, Store,
@@ -434,7 +434,10 @@ impl Dispatcher {
         let event = &task.event;
         let unnamed = || picloud_core::TriggerName::new("none").ok();
         let trigger = task.trigger.as_ref().map(|trigger| trigger.name.clone()).or_else(unnamed);
-        let text = trigger.as_ref().map_or_else(String::new, |trigger| event::text(event, kind, trigger));
+        let text = trigger.as_ref().map_or_else(String::new, |trigger| {
+            let (id, attempt) = (event.claim.event, event.claim.attempt);
+            EventHead { id, kind, trigger, attempt, created_at: event.created_at }.with(&event.payload)
+        });
         let execution = ExecutionId::generate();
         let origin = EventOrigin {
             event: event.claim.event,
@@ -501,7 +504,7 @@ impl Dispatcher {
     }
 
     /// The version of a script that is to handle an event: the active one, or one that was chosen.
-    async fn wanted_version(
+    pub(crate) async fn wanted_version(
         &self,
         app: &AppEntry,
         script: &Arc<ScriptEntry>,
