@@ -13,7 +13,9 @@ use picloud_core::{
     Answer, Completion, Effects, EgressLog, ErrorCode, Event, Execute, ExecutionId, Fault, FileQuota,
     FuelMeter, Invocation, KvReads, Logs, Usage,
 };
-use picloud_store::{Acknowledge, CommitTerms, KvCommit, KvLocked, KvLocks, OutboxLimit, Store, StoreError};
+use picloud_store::{
+    Acknowledge, CommitTerms, KvCommit, KvLocked, KvLocks, MailQuota, OutboxLimit, Store, StoreError,
+};
 
 use crate::{
     directory::{AppEntry, ScriptEntry},
@@ -193,6 +195,7 @@ impl Runner {
         let terms = CommitTerms {
             files: FileQuota::of(&job.app.limits),
             outbox: OutboxLimit(job.app.limits.outbox_events),
+            mails: MailQuota(job.app.limits.mails_per_day),
             acknowledge,
         };
         let commit = async {

@@ -28,6 +28,7 @@ mod members;
 mod outbox;
 mod page;
 mod principals;
+mod retention;
 mod routes;
 mod scripts;
 mod secrets;
@@ -64,8 +65,9 @@ pub use identities::{Identity, IssuedIdentity, IssuedSignIn};
 pub use kv::{Acknowledge, CommitTerms, KvCollection, KvCommit, KvLocked, KvLocks, KvRow, LONGEST_TTL};
 pub use members::Member;
 pub use outbox::{
-    Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, NewEvent, OutboxLimit,
-    ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState, Verdict, Woken,
+    AppEvents, Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, MailQuota,
+    NewEvent, OutboxLimit, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState,
+    Verdict, Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};

@@ -88,7 +88,7 @@ fn with_place(fault: &Fault) -> String {
 }
 
 /// From 0 to 1.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     let bits = Uuid::new_v4().as_u128() as u32;
     f64::from(bits) / f64::from(u32::MAX)
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod cron;
 mod event;
+mod mail;
 mod schedule;
 mod settler;
 mod work;
@@ -21,7 +22,7 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, AppId, ErrorCode, Event, EventOrigin, ExecutionId, Fault, OutboxKind, Outcome, RequestId,
+    Answer, AppId, ErrorCode, Event, EventOrigin, ExecutionId, Fault, Mailer, OutboxKind, Outcome, RequestId,
     TriggerConfig, TriggerKind,
 };
 use picloud_store::{
@@ -65,6 +66,7 @@ pub(crate) struct Dispatcher {
     store: Store,
     invoker: Arc<Invoker>,
     config: TriggerConfig,
+    mailer: Option<Arc<dyn Mailer>>,
     work: Arc<Work>,
     settle: Mutex<Option<UnboundedSender<Settlement>>>,
     last_beat: Mutex<Option<Instant>>,
@@ -78,6 +80,7 @@ impl Dispatcher {
         store: Store,
         invoker: Arc<Invoker>,
         config: TriggerConfig,
+        mailer: Option<Arc<dyn Mailer>>,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let (settle, settlements) = tokio::sync::mpsc::unbounded_channel();
         let work = Arc::new(Work::default());
@@ -86,6 +89,7 @@ impl Dispatcher {
             store,
             invoker,
             config,
+            mailer,
             work,
             settle: Mutex::new(Some(settle)),
             last_beat: Mutex::default(),
@@ -362,7 +366,8 @@ impl Dispatcher {
         let event = &task.event;
         let handled = match event.kind {
             OutboxKind::Trigger(kind) => Box::pin(self.run_script(&task, kind)).await,
-            OutboxKind::Http | OutboxKind::Mail | OutboxKind::Callback => Handled::Verdict(Verdict::Dead {
+            OutboxKind::Mail => Handled::Verdict(self.send_mail(event).await),
+            OutboxKind::Http | OutboxKind::Callback => Handled::Verdict(Verdict::Dead {
                 fault: EventFault::new(ErrorCode::Internal, "events of this kind are not handled yet"),
                 script: None,
             }),

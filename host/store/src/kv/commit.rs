@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Store, StoreError, files,
-    outbox::{Claim, Emitting, KvEvents, LaneId, OutboxLimit, acknowledge, emit},
+    outbox::{Claim, Emitting, KvEvents, LaneId, MailQuota, OutboxLimit, acknowledge, emit},
     text::bigint,
 };
 
@@ -29,6 +29,8 @@ pub struct CommitTerms {
     pub files: FileQuota,
     /// The most events of the app that may wait.
     pub outbox: OutboxLimit,
+    /// The most e-mails of the app in a day.
+    pub mails: MailQuota,
     /// The event whose handling this is.
     pub acknowledge: Option<Acknowledge>,
 }
@@ -45,9 +47,9 @@ pub struct Acknowledge {
 }
 
 impl From<FileQuota> for CommitTerms {
-    /// A commit that is no event's, of an app whose outbox is not bounded.
+    /// A commit that is no event's, of an app whose outbox and mails are not bounded.
     fn from(files: FileQuota) -> Self {
-        Self { files, outbox: OutboxLimit(u64::MAX), acknowledge: None }
+        Self { files, outbox: OutboxLimit(u64::MAX), mails: MailQuota(u64::MAX), acknowledge: None }
     }
 }
 
@@ -204,7 +206,7 @@ impl Store {
         columns.set(connection, app).await?;
         columns.delete(connection, app).await?;
         let parent = terms.acknowledge.map(|handled| (handled.claim.event, handled.lineage));
-        let emitting = Emitting { limit: terms.outbox, parent };
+        let emitting = Emitting { limit: terms.outbox, mails: terms.mails, parent };
         let inserted = emit(self, connection, app, &effects.events, events, &emitting).await?;
         lanes.extend(inserted.lanes);
         Ok(KvCommit::Committed { bytes_delta: columns.bytes - current.bytes_replaced(effects) })
