@@ -29,9 +29,9 @@ impl MailListener {
         Ok(Some(Self { listener, address, config }))
     }
 
-    /// The port that it has.
-    pub(super) fn port(&self) -> u16 {
-        self.address.port()
+    /// Where it listens.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Takes mail for the triggers of apps until `stop` is called for.

@@ -85,7 +85,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
     let mut ports = vec![listeners.admin_addr.port(), listeners.app_addr.port()];
-    ports.extend(listeners.mail.as_ref().map(MailListener::port));
+    ports.extend(listeners.mail.as_ref().map(|mail| mail.address().port()));
     let egress = egress::open(&args.egress, ports)?;
     let vault = secrets::open(&args.secret_keys, data_dir, &database.store).await?;
     if stop.is_cancelled() {
@@ -122,10 +122,9 @@ async fn serve(
 
     // The control listener stays until the last call is over, so that the drain can be watched.
     let drained = ingress.await;
-    if let Some(Err(error)) = match mailing {
-        Some(mailing) => Some(mailing.await),
-        None => None,
-    } {
+    if let Some(mailing) = mailing
+        && let Err(error) = mailing.await
+    {
         tracing::error!(%error, "the mail listener failed");
     }
     orchestrator.shutdown().await;
@@ -219,6 +218,7 @@ struct Places {
     form: String,
     token: String,
     data: String,
+    mail: Option<SocketAddr>,
 }
 
 impl Places {
@@ -234,6 +234,7 @@ impl Places {
             form,
             token: data_dir.join(OWNER_TOKEN_FILE).display().to_string(),
             data: data_dir.display().to_string(),
+            mail: listeners.mail.as_ref().map(MailListener::address),
         }
     }
 
@@ -243,9 +244,10 @@ impl Places {
             OwnerToken::Stale(_) | OwnerToken::Missing(_) => tracing::warn!("{owner}"),
         }
         let ready = GOOD.paint(format_args!("PiCloud {} is ready", env!("CARGO_PKG_VERSION")));
-        let Self { control, apps, form, token, data } = self;
+        let Self { control, apps, form, token, data, mail } = self;
+        let mail = mail.map_or_else(String::new, |mail| format!("\n  mail     {mail}"));
         let text = format!(
-            "{ready}\n  control  http://{control}\n  apps     http://{apps}\n           {form}\n  token    {token}\n  data     {data}"
+            "{ready}\n  control  http://{control}\n  apps     http://{apps}\n           {form}\n  token    {token}\n  data     {data}{mail}"
         );
         // A server whose standard output is closed serves all the same.
         let _ = terminal::line(text);
