@@ -66,6 +66,12 @@ codes! {
     PrincipalGone = "principal_gone";
     /// The principal that registered the trigger may not manage triggers any more.
     PrincipalPowerless = "principal_powerless";
+    /// Nothing is set up that sends e-mails.
+    MailNotConfigured = "mail_not_configured";
+    /// The relay refuses the e-mail or one of its receivers.
+    MailRejected = "mail_rejected";
+    /// The relay could not take the e-mail.
+    MailFailed = "mail_failed";
     /// A host call was made while the image is built.
     NotAvailableAtBuild = "not_available_at_build";
     /// The script reads a secret that its source does not declare.
@@ -106,6 +112,8 @@ codes! {
     KeysFull = "idempotency_keys_full";
     /// As many events of the app wait as may.
     OutboxFull = "outbox_full";
+    /// The app has sent as many e-mails as it may in a day.
+    MailQuota = "mail_quota_exceeded";
     /// The app's files would be more, or larger, than its quota.
     FileQuota = "file_quota_exceeded";
 

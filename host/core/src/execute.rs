@@ -82,6 +82,9 @@ pub trait HostCalls: Send + Sync {
     /// A plain variable of the app; `None` if there is none of this name.
     fn variable<'a>(&'a self, name: &'a VariableName) -> BoxFuture<'a, Result<Option<Arc<str>>, HostError>>;
 
+    /// Whether there is anything that sends e-mails.
+    fn can_mail(&self) -> bool;
+
     /// Calls another service over HTTP, and records in `log` what was called. [`ErrorCode::EgressDenied`] and
     /// [`ErrorCode::EgressAddressDenied`] where that is not allowed, [`ErrorCode::Invalid`] where the call is not of
     /// the allowed form, [`ErrorCode::EgressTimeout`], [`ErrorCode::EgressFailed`] and

@@ -69,7 +69,7 @@ pub use kv::{
 pub use limits::{
     CeilingError, LimitError, LimitField, Limits, LimitsPatch, SandboxCeiling, ScriptLimitsPatch, UNLIMITED,
 };
-pub use mail::{MailAddress, MailAddressError, MailError, Mailbox};
+pub use mail::{MailAddress, MailAddressError, MailError, Mailbox, Mailer, MailerError};
 pub use mask::SecretMask;
 pub use names::{
     AppName, CallbackUrl, CollectionName, CollectionPattern, ContentType, DedupeKey, DomainName, FileFolder,

@@ -41,6 +41,10 @@ impl HostCalls for Nothing {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    fn can_mail(&self) -> bool {
+        false
+    }
+
     fn file<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Option<StoredFile>, HostError>> {
         Box::pin(std::future::ready(Ok(None)))
     }

@@ -51,6 +51,9 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
             ApiError::new(ErrorCode::OutboxFull, text).field("outbox_events").with("limit", limit)
         }
         StoreError::KeysFull { limit, .. } => ApiError::new(ErrorCode::KeysFull, text).with("limit", limit),
+        StoreError::MailQuota { limit } => {
+            ApiError::new(ErrorCode::MailQuota, text).field("mails_per_day").with("limit", limit)
+        }
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

@@ -1,9 +1,9 @@
 //! How a node's orchestrator is set up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use picloud_core::{DomainName, NameError, SandboxCeiling, TriggerConfig};
+use picloud_core::{DomainName, Mailer, NameError, SandboxCeiling, TriggerConfig};
 use picloud_edge::{BodyTimes, ServeConfig};
 
 /// What the operator chooses.
@@ -26,6 +26,8 @@ pub struct OrchestratorConfig {
     pub ceiling: SandboxCeiling,
     /// What holds for triggers.
     pub triggers: TriggerConfig,
+    /// What sends the e-mails of scripts; without it they cannot send any.
+    pub mailer: Option<Arc<dyn Mailer>>,
     /// What is kept of finished invocations.
     pub history: HistoryConfig,
     /// How the sandbox runs, for the node's status.
@@ -101,6 +103,7 @@ impl OrchestratorConfig {
             slot_wait: Duration::from_secs(10),
             ceiling: SandboxCeiling::default(),
             triggers: TriggerConfig::default(),
+            mailer: None,
             history: HistoryConfig::default(),
             sandbox,
         }

@@ -30,6 +30,7 @@ pub(crate) struct AppHost {
     egress: Arc<Egress>,
     egress_turns: EgressTurns,
     egress_rules: EgressRules,
+    can_mail: bool,
     secrets: Values<SecretName, SecretValue>,
     variables: Values<VariableName, str>,
     files: Files,
@@ -46,6 +47,8 @@ pub(crate) struct Sources {
     pub(crate) egress_places_of_app: usize,
     pub(crate) room: Arc<Room>,
     pub(crate) cache: Arc<FileCache>,
+    /// Whether there is anything that sends e-mails.
+    pub(crate) can_mail: bool,
 }
 
 /// How many calls may wait for other services at once. An invocation that waits holds its place on the node: without
@@ -75,12 +78,25 @@ impl AppHost {
         scripts: Arc<Scripts>,
         egress_rules: EgressRules,
     ) -> Self {
-        let Sources { store, vault, egress, egress_places, egress_places_of_app, room, cache } = sources;
+        let Sources { store, vault, egress, egress_places, egress_places_of_app, room, cache, can_mail } =
+            sources;
         let egress_turns =
             EgressTurns { of_all: egress_places, of_app: Semaphore::new(egress_places_of_app) };
         let files = Files { store: store.clone(), cache };
         let (secrets, variables) = (Values::new(Arc::clone(&room)), Values::new(room));
-        Self { app, store, scripts, vault, egress, egress_turns, egress_rules, secrets, variables, files }
+        Self {
+            app,
+            store,
+            scripts,
+            vault,
+            egress,
+            egress_turns,
+            egress_rules,
+            can_mail,
+            secrets,
+            variables,
+            files,
+        }
     }
 
     async fn find_secret(&self, name: &SecretName) -> Result<Option<Arc<SecretValue>>, HostError> {
@@ -170,6 +186,10 @@ impl HostCalls for AppHost {
         Box::pin(self.variables.get(name, str::len, self.find_variable(name)))
     }
 
+    fn can_mail(&self) -> bool {
+        self.can_mail
+    }
+
     fn http<'a>(
         &'a self,
         call: EgressCall,
@@ -231,6 +251,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::FileQuota { .. } => (ErrorCode::FileQuota, error.to_string()),
         StoreError::OutboxFull { .. } => (ErrorCode::OutboxFull, error.to_string()),
         StoreError::KeysFull { .. } => (ErrorCode::KeysFull, error.to_string()),
+        StoreError::MailQuota { .. } => (ErrorCode::MailQuota, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),
         StoreError::Invalid(_) => (ErrorCode::Invalid, error.to_string()),
         StoreError::Incompatible(_) | StoreError::Database(_) => {

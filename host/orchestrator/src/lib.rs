@@ -19,6 +19,7 @@ mod history;
 mod host;
 mod ingress;
 mod invoker;
+mod mailbox;
 mod maintenance;
 mod metrics;
 mod node;

@@ -45,6 +45,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(3);
 pub struct Orchestrator {
     pub(crate) ingress: Arc<Ingress>,
     pub(crate) invoker: Arc<Invoker>,
+    pub(crate) store: Store,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) sandbox: SandboxMode,
     pub(crate) is_draining: AtomicBool,
@@ -77,6 +78,7 @@ impl Orchestrator {
             egress_places_of_app: (config.slots / 2).max(1),
             room: Arc::default(),
             cache: Arc::clone(&cache),
+            can_mail: config.mailer.is_some(),
         };
         let files = Files { store: store.clone(), cache };
         let directory = Arc::new(Directory::new(sources, config.ceiling));
@@ -95,7 +97,7 @@ impl Orchestrator {
             store.clone(),
             stop.clone(),
         ));
-        tasks.spawn(maintenance::maintain(store.clone(), config.history, stop.clone()));
+        tasks.spawn(maintenance::maintain(store.clone(), config.history, config.triggers, stop.clone()));
 
         let keeper = Keeper::new(store.clone(), Arc::clone(&metrics));
         let runner = Runner::new(executor, store.clone());
@@ -108,19 +110,22 @@ impl Orchestrator {
             slots: config.slots,
         });
         let drain = stop.child_token();
-        let (dispatcher, settler) = Dispatcher::new(store.clone(), Arc::clone(&invoker), config.triggers);
+        let mailer = config.mailer.clone();
+        let (dispatcher, settler) =
+            Dispatcher::new(store.clone(), Arc::clone(&invoker), config.triggers, mailer);
         tasks.spawn(settler);
         tasks.spawn(Arc::clone(&dispatcher).run(drain.clone()));
         tasks.spawn(Arc::clone(&dispatcher).beat_while_working(stop.clone()));
         let directory = Arc::clone(&invoker.directory);
         tasks.spawn(cron::run(store.clone(), directory, drain.clone()));
-        let told = (store, stop.clone());
+        let told = (store.clone(), stop.clone());
         tasks.spawn(async move { told.0.tell_others(told.1).await });
         let ingress =
             Arc::new(Ingress::new(&config, Arc::clone(&invoker), Arc::clone(&dispatcher), keeper, files));
         Ok(Arc::new(Self {
             ingress,
             invoker,
+            store,
             dispatcher,
             sandbox: config.sandbox,
             is_draining: AtomicBool::new(false),

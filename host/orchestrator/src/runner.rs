@@ -14,8 +14,8 @@ use picloud_core::{
     FuelMeter, Invocation, KvReads, Limits, Logs, Usage,
 };
 use picloud_store::{
-    Acknowledge, AnswerOf, CommitTerms, KeptAnswer, KvCommit, KvLocked, KvLocks, OutboxLimit, Store,
-    StoreError,
+    Acknowledge, AnswerOf, CommitTerms, KeptAnswer, KvCommit, KvLocked, KvLocks, MailQuota, OutboxLimit,
+    Store, StoreError,
 };
 
 use crate::{
@@ -232,6 +232,7 @@ impl Runner {
             files: FileQuota::of(&job.app.limits),
             outbox: OutboxLimit(job.app.limits.outbox_events),
             kv_triggers: job.app.kv_triggers,
+            mails: MailQuota(job.app.limits.mails_per_day),
             acknowledge,
             answer,
         };

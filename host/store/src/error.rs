@@ -7,7 +7,7 @@ use picloud_core::{MailboxName, QueueName, TriggerName, Uses};
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `QueueTaken`, `AddressTaken`, `LastOwner`,
-/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull`, `KeysFull` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull`, `KeysFull`, `MailQuota` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -101,6 +101,14 @@ pub enum StoreError {
     KeysFull {
         /// How many, and what is allowed.
         message: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The app would send more e-mails in a day than it may.
+    #[error(
+        "the app would send more e-mails today (UTC) than its limit mails_per_day allows, which is {limit}"
+    )]
+    MailQuota {
         /// The limit.
         limit: u64,
     },

@@ -29,6 +29,7 @@ mod members;
 mod outbox;
 mod page;
 mod principals;
+mod retention;
 mod routes;
 mod scripts;
 mod secrets;
@@ -68,8 +69,9 @@ pub use kv::{
 };
 pub use members::Member;
 pub use outbox::{
-    Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, NewEvent, OutboxLimit,
-    ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState, Verdict, Woken,
+    AppEvents, Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, MailQuota,
+    NewEvent, OutboxLimit, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState,
+    Verdict, Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};

@@ -4,10 +4,12 @@
 //! nothing that could begin another header ever reaches a mail.
 
 mod address;
+mod mailer;
 
 use crate::OutgoingMail;
 
 pub use address::{MailAddress, MailAddressError, Mailbox};
+pub use mailer::{Mailer, MailerError};
 
 /// The longest subject, in bytes.
 const MAX_SUBJECT_BYTES: usize = 900;
@@ -51,6 +53,11 @@ pub enum MailError {
 }
 
 impl OutgoingMail {
+    /// The mail that an event of the outbox has, as JSON text. The error says what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| format!("the event has no mail: {error}"))
+    }
+
     /// The most bytes of one mail, [`Self::bytes`].
     pub const MAX_BYTES: usize = 1 << 20;
 

@@ -53,6 +53,10 @@ fn send_mail(state: &mut State, mail: GivenMail) -> Result<String, Failure> {
     let GivenMail { from_name, to, cc, bcc, reply_to, subject, text, html, in_reply_to } = mail;
     let mail = OutgoingMail { from_name, to, cc, bcc, reply_to, subject, text, html, in_reply_to };
     shared.charge_call(mail.bytes())?;
+    if !shared.host.can_mail() {
+        let message = "email: nothing is set up here that sends mail; the operator sets PICLOUD_SMTP_RELAY";
+        return Err(HostError::new(ErrorCode::MailNotConfigured, message).into());
+    }
     mail.check().map_err(|error| HostError::new(ErrorCode::Invalid, format!("email: {error}")))?;
     emit(shared, Emitted::Mail(Box::new(mail)))
 }

@@ -1,6 +1,9 @@
 //! Events of triggers, and what invocations send.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use picloud_core::{Answer, Completion, Effects, Emitted, Event, Limits, TriggerKind};
 
@@ -52,6 +55,16 @@ fn what_is_sent_has_the_id_that_the_script_was_given() {
         Emitted::Mail(_) => "mail",
     });
     assert_eq!(kinds.collect::<Vec<_>>(), ["message", "publication", "mail"]);
+}
+
+#[test]
+fn a_mail_is_refused_at_the_call_where_nothing_sends_it() {
+    let source = r#"try { email::send(#{ to: "a@b.example", text: "x" }) } catch (e) { e.code }"#;
+    let app = TestApp::new(&[("main", source)]);
+    app.has_no_relay.store(true, Ordering::Relaxed);
+    let ran = app.run("main", Event::Invoke("null".into()), Limits::default());
+    assert_eq!(value(&ran), r#""mail_not_configured""#);
+    assert_eq!(ran.effects, Effects::default());
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::{pending, ready},
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,6 +57,7 @@ pub(crate) struct TestApp {
     pub(crate) files: Mutex<BTreeMap<FilePath, (StoredFile, Bytes)>>,
     pub(crate) secrets: Mutex<BTreeMap<String, Arc<SecretValue>>>,
     versions: Mutex<i64>,
+    pub(crate) has_no_relay: AtomicBool,
     /// How long every kv read takes.
     pub(crate) delay: Mutex<Option<Duration>>,
 }
@@ -205,6 +209,10 @@ impl HostCalls for TestApp {
     fn callee<'a>(&'a self, name: &'a ScriptName) -> BoxFuture<'a, Result<Option<Callee>, HostError>> {
         let image = self.current.lock().unwrap().get(name).copied();
         Box::pin(ready(Ok(image.map(|image| Callee { name: name.clone(), image }))))
+    }
+
+    fn can_mail(&self) -> bool {
+        !self.has_no_relay.load(Ordering::Relaxed)
     }
 
     fn kv_get<'a>(&'a self, id: &'a KvId) -> BoxFuture<'a, Result<Option<KvEntry>, HostError>> {

@@ -4,6 +4,7 @@
 //! What does not fit is cut or left out, and `truncated` names it.
 
 mod budget;
+mod fit;
 mod headers;
 mod parts;
 
@@ -111,6 +112,13 @@ impl IncomingMail {
         let to: Vec<String> = recipient.addresses.iter().map(|address| budget::clean(address)).collect();
         let mut fields = self.fields.clone();
         fields.insert("envelope".to_owned(), json!({ "from": self.envelope_from, "to": to }));
+        fields
+    }
+
+    /// The same, cut to about `most` bytes of JSON, for a recipient that takes no more.
+    pub fn fields_within(&self, recipient: &Recipient, most: usize) -> Map<String, Value> {
+        let mut fields = self.fields(recipient);
+        fit::fit(&mut fields, most);
         fields
     }
 

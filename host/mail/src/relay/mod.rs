@@ -17,7 +17,10 @@ use lettre::{
         extension::ClientId,
     },
 };
-use picloud_core::{AppName, DomainName, EventId, MailError, Mailbox, OutgoingMail, SecretValue};
+use picloud_core::{
+    AppName, BoxFuture, DomainName, EventId, MailError, Mailbox, Mailer, MailerError, OutgoingMail,
+    SecretValue,
+};
 
 pub use settings::{RelayUrl, SenderAddress};
 
@@ -136,6 +139,22 @@ impl Relay {
             Ok(_) => Ok(()),
             Err(error) => Err(of_transport(&error)),
         }
+    }
+}
+
+impl Mailer for Relay {
+    fn send<'a>(
+        &'a self,
+        event: EventId,
+        app: &'a AppName,
+        mail: &'a OutgoingMail,
+    ) -> BoxFuture<'a, Result<(), MailerError>> {
+        Box::pin(async move {
+            Self::send(self, event, app, mail).await.map_err(|error| {
+                let text = error.to_string();
+                if error.is_temporary() { MailerError::Temporary(text) } else { MailerError::Permanent(text) }
+            })
+        })
     }
 }
 

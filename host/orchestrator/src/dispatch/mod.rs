@@ -8,6 +8,7 @@
 pub(crate) mod cron;
 mod event;
 mod http;
+mod mail;
 mod schedule;
 mod settler;
 mod work;
@@ -22,7 +23,7 @@ use std::{
 };
 
 use picloud_core::{
-    Answer, AppId, ErrorCode, Event, EventHead, EventOrigin, ExecutionId, Fault, OutboxKind, Outcome,
+    Answer, AppId, ErrorCode, Event, EventHead, EventOrigin, ExecutionId, Fault, Mailer, OutboxKind, Outcome,
     RequestId, TriggerConfig, TriggerKind,
 };
 use picloud_store::{
@@ -69,6 +70,7 @@ pub(crate) struct Dispatcher {
     store: Store,
     invoker: Arc<Invoker>,
     config: TriggerConfig,
+    mailer: Option<Arc<dyn Mailer>>,
     work: Arc<Work>,
     settle: Mutex<Option<UnboundedSender<Settlement>>>,
     last_beat: Mutex<Option<Instant>>,
@@ -82,6 +84,7 @@ impl Dispatcher {
         store: Store,
         invoker: Arc<Invoker>,
         config: TriggerConfig,
+        mailer: Option<Arc<dyn Mailer>>,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
         let (settle, settlements) = tokio::sync::mpsc::unbounded_channel();
         let work = Arc::new(Work::default());
@@ -90,6 +93,7 @@ impl Dispatcher {
             store,
             invoker,
             config,
+            mailer,
             work,
             settle: Mutex::new(Some(settle)),
             last_beat: Mutex::default(),
@@ -383,10 +387,7 @@ impl Dispatcher {
             OutboxKind::Trigger(kind) => Box::pin(self.run_script(&task, kind)).await,
             OutboxKind::Http => Box::pin(self.run_async(&task)).await,
             OutboxKind::Callback => Handled::Verdict(Box::pin(self.call_back(event)).await),
-            OutboxKind::Mail => Handled::Verdict(Verdict::Dead {
-                fault: EventFault::new(ErrorCode::Internal, "events of this kind are not handled yet"),
-                script: None,
-            }),
+            OutboxKind::Mail => Handled::Verdict(self.send_mail(event).await),
         };
         self.work.ran(event.app, began.elapsed());
         if event.is_suspect {

@@ -9,6 +9,7 @@ mod environment;
 mod mail;
 mod oidc;
 mod secret_file;
+mod triggers;
 mod values;
 
 use std::{
@@ -32,6 +33,7 @@ pub(crate) use self::{
     environment::{refusal, unknown_variables, without_empty_variables},
     mail::MailArgs,
     oidc::OidcArgs,
+    triggers::TriggerArgs,
     values::{parse_address, reachable},
 };
 use crate::{
@@ -211,6 +213,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) egress: EgressArgs,
+
+    #[command(flatten)]
+    pub(crate) triggers: TriggerArgs,
 
     #[command(flatten)]
     pub(crate) mail: MailArgs,

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// What makes the calls; `listeners` are the ports on which PiCloud listens.
-pub(super) fn open(args: &EgressArgs, listeners: [u16; 2]) -> Result<Arc<Egress>, Failure> {
+pub(super) fn open(args: &EgressArgs, listeners: Vec<u16>) -> Result<Arc<Egress>, Failure> {
     let opened = args.egress_private.as_deref().map(<[_]>::to_vec).unwrap_or_default();
     if !opened.is_empty() {
         let networks: Vec<String> = opened.iter().map(ToString::to_string).collect();
         tracing::info!(networks = networks.join(", "), "private networks are open to scripts");
     }
     let config = EgressConfig {
-        addresses: AddressPolicy { opened, listeners: listeners.to_vec() },
+        addresses: AddressPolicy { opened, listeners },
         roots: roots(args)?,
         resolver: Arc::new(SystemResolver),
     };

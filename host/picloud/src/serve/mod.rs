@@ -6,7 +6,6 @@
 mod database;
 mod egress;
 mod logging;
-#[expect(dead_code, reason = "started once there is a sink that commits to the outbox")]
 mod mail;
 mod node;
 mod secrets;

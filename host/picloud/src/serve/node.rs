@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use picloud_core::{Confinement, Execute};
+use picloud_core::{Confinement, Execute, Mailer};
 use picloud_executor::Executor;
 use picloud_files::FileCache;
 use picloud_manager::{
@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database::{Database, HeldDataDir},
-    egress, secrets,
+    egress,
+    mail::MailListener,
+    secrets,
     signals::StopSignals,
 };
 use crate::{
@@ -40,6 +42,7 @@ struct Listeners {
     admin_addr: SocketAddr,
     app: TcpListener,
     app_addr: SocketAddr,
+    mail: Option<MailListener>,
 }
 
 /// Runs the node until a signal stops it.
@@ -76,12 +79,13 @@ async fn serve(
     args: &ServeArgs,
     data_dir: &Path,
     database: &Database,
-    listeners: Listeners,
+    mut listeners: Listeners,
     manager_config: ManagerConfig,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let owner = ensure_owner(&database.store, data_dir).await.map_err(cannot_start)?;
-    let ports = [listeners.admin_addr.port(), listeners.app_addr.port()];
+    let mut ports = vec![listeners.admin_addr.port(), listeners.app_addr.port()];
+    ports.extend(listeners.mail.as_ref().map(|mail| mail.address().port()));
     let egress = egress::open(&args.egress, ports)?;
     let vault = secrets::open(&args.secret_keys, data_dir, &database.store).await?;
     if stop.is_cancelled() {
@@ -94,7 +98,8 @@ async fn serve(
     };
     let sandbox = SandboxMode { pool_mode: executor.pool_mode().as_str(), reset: executor.reset().as_str() };
     let executor: Arc<dyn Execute> = Arc::new(executor);
-    let config = orchestrator_config(args, sandbox);
+    let mut config = orchestrator_config(args, sandbox);
+    config.mailer = args.mail.relay(&args.app_domain)?.map(|relay| Arc::new(relay) as Arc<dyn Mailer>);
     let cache = data_dir.join("cache").join("files");
     let cache = FileCache::open(&cache, args.file_cache_bytes).map_err(|error| {
         cannot_start(format_args!("cannot open the cache of files {}: {error}", cache.display()))
@@ -112,10 +117,16 @@ async fn serve(
         let (orchestrator, stopped) = (Arc::clone(&orchestrator), cancelled(&stop));
         tokio::spawn(async move { orchestrator.serve(listeners.app, stopped).await })
     };
+    let mailing = listeners.mail.take().map(|mail| mail.serve(Arc::clone(&orchestrator), stop.clone()));
     places.announce(&owner);
 
     // The control listener stays until the last call is over, so that the drain can be watched.
     let drained = ingress.await;
+    if let Some(mailing) = mailing
+        && let Err(error) = mailing.await
+    {
+        tracing::error!(%error, "the mail listener failed");
+    }
     orchestrator.shutdown().await;
     manager_stop.cancel();
     let managed = managing.await;
@@ -135,7 +146,8 @@ impl Listeners {
     async fn bind(args: &ServeArgs) -> Result<Self, Failure> {
         let (admin, admin_addr) = bind("PICLOUD_ADMIN_ADDR", args.admin_addr).await?;
         let (app, app_addr) = bind("PICLOUD_APP_ADDR", args.app_addr).await?;
-        Ok(Self { admin, admin_addr, app, app_addr })
+        let mail = MailListener::bind(args).await?;
+        Ok(Self { admin, admin_addr, app, app_addr, mail })
     }
 }
 
@@ -165,6 +177,7 @@ fn orchestrator_config(args: &ServeArgs, sandbox: SandboxMode) -> OrchestratorCo
     config.trusted_proxies = args.trusted_proxies.as_deref().map(<[_]>::to_vec).unwrap_or_default();
     config.slots = args.sandbox.concurrency as usize;
     config.ceiling = args.sandbox.ceiling();
+    config.triggers = args.triggers.0;
     config.history = HistoryConfig {
         successes_per_second: args.history_success_per_second as u32,
         days: args.history_days as u16,
@@ -205,6 +218,7 @@ struct Places {
     form: String,
     token: String,
     data: String,
+    mail: Option<SocketAddr>,
 }
 
 impl Places {
@@ -220,6 +234,7 @@ impl Places {
             form,
             token: data_dir.join(OWNER_TOKEN_FILE).display().to_string(),
             data: data_dir.display().to_string(),
+            mail: listeners.mail.as_ref().map(MailListener::address),
         }
     }
 
@@ -229,9 +244,10 @@ impl Places {
             OwnerToken::Stale(_) | OwnerToken::Missing(_) => tracing::warn!("{owner}"),
         }
         let ready = GOOD.paint(format_args!("PiCloud {} is ready", env!("CARGO_PKG_VERSION")));
-        let Self { control, apps, form, token, data } = self;
+        let Self { control, apps, form, token, data, mail } = self;
+        let mail = mail.map_or_else(String::new, |mail| format!("\n  mail     {mail}"));
         let text = format!(
-            "{ready}\n  control  http://{control}\n  apps     http://{apps}\n           {form}\n  token    {token}\n  data     {data}"
+            "{ready}\n  control  http://{control}\n  apps     http://{apps}\n           {form}\n  token    {token}\n  data     {data}{mail}"
         );
         // A server whose standard output is closed serves all the same.
         let _ = terminal::line(text);

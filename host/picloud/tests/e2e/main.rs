@@ -16,6 +16,7 @@ mod hostile_http;
 mod kv;
 mod lifecycle;
 mod limits;
+mod mail;
 mod secrets;
 mod support;
 mod triggers;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     AnswerOf, KeptAnswer, Store, StoreError, answers, files,
-    outbox::{Claim, Emitting, KvEvents, LaneId, OutboxLimit, acknowledge, emit},
+    outbox::{Claim, Emitting, KvEvents, LaneId, MailQuota, OutboxLimit, acknowledge, emit},
     text::bigint,
 };
 
@@ -31,6 +31,8 @@ pub struct CommitTerms {
     pub outbox: OutboxLimit,
     /// Whether the app has triggers for changes of entries: to look for those that a change is for, or to do without.
     pub kv_triggers: KvTriggers,
+    /// The most e-mails of the app in a day.
+    pub mails: MailQuota,
     /// The event whose handling this is.
     pub acknowledge: Option<Acknowledge>,
     /// The answer that is kept.
@@ -59,11 +61,12 @@ pub struct Acknowledge {
 }
 
 impl From<FileQuota> for CommitTerms {
-    /// A commit that is no event's, of an app whose outbox is not bounded.
+    /// A commit that is no event's, of an app whose outbox and mails are not bounded.
     fn from(files: FileQuota) -> Self {
         Self {
             files,
             outbox: OutboxLimit(u64::MAX),
+            mails: MailQuota(u64::MAX),
             kv_triggers: KvTriggers::LookFor,
             acknowledge: None,
             answer: None,
@@ -227,7 +230,7 @@ impl Store {
         columns.set(connection, app).await?;
         columns.delete(connection, app).await?;
         let parent = terms.acknowledge.map(|handled| (handled.claim.event, handled.lineage));
-        let emitting = Emitting { limit: terms.outbox, parent };
+        let emitting = Emitting { limit: terms.outbox, mails: terms.mails, parent };
         let inserted = emit(self, connection, app, &effects.events, events, &emitting).await?;
         lanes.extend(inserted.lanes);
         if let Some((of, answer)) = &terms.answer {

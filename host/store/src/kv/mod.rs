@@ -14,6 +14,8 @@ pub use locks::KvLocks;
 pub(crate) use locks::Buckets;
 pub(crate) use range::KeyRange;
 
+use std::time::Duration;
+
 use picloud_core::{AppId, KvEntry, KvId, KvListQuery, KvListed, KvVersion};
 
 use crate::{
@@ -67,6 +69,17 @@ impl Store {
         );
         let rows = rows.fetch_all(&self.pool).await?.into_iter();
         Ok(rows.map(|row| (AppId::from_uuid(row.app_id), unsigned(row.bytes))).collect())
+    }
+
+    /// How long until the next entry expires; nothing where one has already. `None` where none ever does.
+    pub async fn kv_next_expiry(&self) -> Result<Option<Duration>, StoreError> {
+        let seconds = sqlx::query_scalar!(
+            "SELECT extract(epoch FROM min(expires_at) - statement_timestamp())::double precision FROM kv
+            WHERE expires_at IS NOT NULL"
+        );
+        let seconds = seconds.fetch_one(&self.pool).await?;
+        // Times to live are bounded, so that this is no more than a duration can be.
+        Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
     }
 
     /// Removes at most `limit` expired entries, and answers how many: call it again while that is `limit`.

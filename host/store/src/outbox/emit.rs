@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
 use super::{
-    NewEvent, OutboxLimit,
+    MailQuota, NewEvent, OutboxLimit,
     insert::{Inserted, insert},
+    mail,
 };
 use crate::{Store, StoreError, triggers};
 
@@ -22,6 +23,8 @@ use crate::{Store, StoreError, triggers};
 pub(crate) struct Emitting {
     /// The most events of the app that may wait.
     pub(crate) limit: OutboxLimit,
+    /// The most e-mails of the app in a day.
+    pub(crate) mails: MailQuota,
     /// The event that is handled, if one is.
     pub(crate) parent: Option<(EventId, Lineage)>,
 }
@@ -120,6 +123,7 @@ pub(crate) async fn emit(
     kv: KvEvents<'_>,
     emitting: &Emitting,
 ) -> Result<Inserted, StoreError> {
+    mail::count(connection, app, emissions, emitting.mails).await?;
     let mut events = kv.into_events(emitting)?;
     for emission in emissions {
         match &emission.what {
@@ -171,7 +175,7 @@ impl Store {
         limit: OutboxLimit,
     ) -> Result<super::Enqueued, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let emitting = Emitting { limit, parent: None };
+        let emitting = Emitting { limit, mails: MailQuota(u64::MAX), parent: None };
         let inserted = emit(self, &mut transaction, app, emissions, KvEvents::default(), &emitting).await?;
         transaction.commit().await?;
         self.wakes.wake(&inserted.lanes);

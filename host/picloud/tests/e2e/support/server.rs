@@ -167,6 +167,18 @@ impl Server {
         Self { child, stdout, stderr, data_dir, admin, app }
     }
 
+    /// Where it takes mail.
+    pub(crate) fn mail(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        while self.stdout.read_line(&mut line).unwrap() > 0 {
+            if let Some(address) = line.trim().strip_prefix("mail ") {
+                return address.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        panic!("the server takes no mail");
+    }
+
     /// Its data folder.
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
