@@ -410,9 +410,8 @@ impl Dispatcher {
             return Handled::Verdict(Verdict::GiveBack { delay: BUSY });
         };
         let name = task.trigger.as_ref().map(|trigger| &trigger.script).or(event.script.as_ref());
-        let script = match name.and_then(|name| app.scripts.get(name)) {
-            Some(script) => script,
-            None => return Handled::Verdict(no_script(name)),
+        let Some(script) = name.and_then(|name| app.scripts.get(name)) else {
+            return Handled::Verdict(no_script(name));
         };
         let script = match self.wanted_version(&app, script, event.version).await {
             Ok(script) => script,
@@ -481,7 +480,7 @@ impl Dispatcher {
             ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |()| Outcome::Succeeded);
         begun.finish(outcome, None, ran.usage, ran.logs);
         match (ran.outcome, ran.fate) {
-            (_, Fate::Committed) | (_, Fate::Superseded) => Handled::Settled,
+            (_, Fate::Committed | Fate::Superseded) => Handled::Settled,
             (Ok(()), Fate::Open) => Handled::Verdict(Verdict::Done {
                 dead_letter: event.dead_letter,
                 is_grouped: event.group.is_some(),

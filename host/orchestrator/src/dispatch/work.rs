@@ -18,6 +18,9 @@ const MAX_CLAIMED: usize = 1_024;
 const AHEAD: Duration = Duration::from_millis(50);
 const MAX_AHEAD: usize = 384;
 
+/// No run is taken to be shorter.
+const SHORTEST: Duration = Duration::from_micros(10);
+
 /// An event and what is to handle it.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
@@ -56,16 +59,16 @@ struct AppWork {
     /// Loops that take from what waits.
     runners: usize,
     concurrency: usize,
-    /// How long a run takes, smoothed; in seconds.
-    pace: Option<f64>,
+    /// How long a run takes, smoothed.
+    pace: Option<Duration>,
 }
 
 impl AppWork {
     /// How many events may wait here beside those that run.
     fn ahead(&self) -> usize {
         let Some(pace) = self.pace else { return 0 };
-        let ahead = AHEAD.as_secs_f64() * self.concurrency as f64 / pace.max(0.000_01);
-        (ahead as usize).min(MAX_AHEAD)
+        let runs = AHEAD.as_nanos() / pace.max(SHORTEST).as_nanos();
+        usize::try_from(runs).unwrap_or(MAX_AHEAD).saturating_mul(self.concurrency).min(MAX_AHEAD)
     }
 
     fn room(&self) -> usize {
@@ -137,8 +140,7 @@ impl Work {
     /// Notes how long a run of an app took.
     pub(super) fn ran(&self, app: AppId, took: Duration) {
         if let Some(work) = self.lock().apps.get_mut(&app) {
-            let took = took.as_secs_f64();
-            work.pace = Some(work.pace.map_or(took, |pace| pace * 0.9 + took * 0.1));
+            work.pace = Some(work.pace.map_or(took, |pace| (pace * 9 + took) / 10));
         }
     }
 

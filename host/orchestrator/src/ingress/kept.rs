@@ -31,7 +31,7 @@ const PICLOUD_REPLAYED: HeaderName = HeaderName::from_static("picloud-idempotent
 pub(super) const EVENTS: [&str; 2] = [".picloud", "events"];
 
 /// Beyond its wall time, a request has this long to be committed before another may take its key.
-const COMMIT_TIME: Duration = Duration::from_secs(60);
+const COMMIT_TIME: Duration = Duration::from_mins(1);
 
 /// A request that is kept.
 pub(super) struct Kept<'a> {

@@ -1,6 +1,6 @@
 //! Moving events from the outbox to the dead letters, and telling the triggers that wait for such.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use picloud_core::{
     AppId, CallbackUrl, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerKind, TriggerName,
@@ -68,7 +68,11 @@ pub(crate) fn fingerprint(code: &str, message: &str) -> String {
         }
     }
     let digest = Sha256::new().chain_update(code).chain_update([0]).chain_update(plain).finalize();
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..8].iter().fold(String::with_capacity(16), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Moves events that `worker` has claimed. An event that told of a dead letter makes no new one: that letter says that

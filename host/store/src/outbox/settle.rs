@@ -195,7 +195,9 @@ async fn remove(
     settlements: &[&Settlement],
 ) -> Result<Vec<Removed>, StoreError> {
     let mut claims = Claims::default();
-    settlements.iter().for_each(|settlement| claims.push(&settlement.claim));
+    for settlement in settlements {
+        claims.push(&settlement.claim);
+    }
     if claims.ids.is_empty() {
         return Ok(Vec::new());
     }

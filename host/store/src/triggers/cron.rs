@@ -12,6 +12,7 @@ use super::read::cron_source;
 use crate::{
     Store, StoreError,
     outbox::{NewEvent, OutboxLimit, insert},
+    text::bigint,
 };
 
 /// The most triggers that are looked after at once.
@@ -64,7 +65,7 @@ impl Store {
             BATCH,
         );
         let due = due.fetch_all(&mut *transaction).await?;
-        let is_full = due.len() as i64 == BATCH;
+        let is_full = bigint(due.len()) == BATCH;
         let mut lanes = std::collections::BTreeSet::new();
         for due in due {
             let inserted = self.fire(&mut transaction, &due, &mut round).await?;

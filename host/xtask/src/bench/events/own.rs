@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Has the messages of the queue handled, from now on.
-    pub(super) fn consume(&self) -> Result<()> {
+    pub(super) fn consume() -> Result<()> {
         Control::connect()?.post("/api/v1/apps/bench/triggers", TRIGGER)
     }
 }
@@ -112,7 +112,7 @@ pub(super) fn handle(
     events: usize,
     condition: Condition,
 ) -> Result<f64> {
-    let server = Server::start(bench, cluster, database)?;
+    let _server = Server::start(bench, cluster, database)?;
     let (filled, left) = match condition {
         Condition::Plain | Condition::OldSnapshot => (events, 0),
         Condition::Backlog(times) => (events * (times + 1), events * times),
@@ -128,7 +128,7 @@ pub(super) fn handle(
         Condition::Plain | Condition::Backlog(_) => None,
     };
     let began = Instant::now();
-    server.consume()?;
+    Server::consume()?;
     wait_until_left(cluster, database, left)?;
     let took = began.elapsed();
     drop(holder);
@@ -163,12 +163,12 @@ pub(super) fn latencies(
     database: &str,
     messages: usize,
 ) -> Result<Vec<f64>> {
-    let server = Server::start(bench, cluster, database)?;
+    let _server = Server::start(bench, cluster, database)?;
     let mut control = Control::connect()?;
     control.upload("send", "fn on_request() { queue::send(\"jobs\", 1); }")?;
     // A log line has its run kept in the history, whatever is sampled.
     control.upload("nothing", "fn on_message() { print(\"\"); }")?;
-    server.consume()?;
+    Server::consume()?;
     let mut connection = Connection::open(([127, 0, 0, 1], picloud::APP_PORT).into())?;
     for _ in 0..messages {
         let request = Request {
