@@ -62,7 +62,7 @@ async fn after_a_lost_connection_everything_may_have_changed() {
     database
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%advisory_lock%'",
         )
         .await;
     assert_eq!(changes.next().await, Change::Everything);
