@@ -68,6 +68,14 @@ impl TestDatabase {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect(sql);
     }
 
+    /// Begins a transaction with a statement, and keeps what it has locked until [`Held::release`].
+    pub async fn hold(&self, sql: &str) -> Held {
+        let mut connection = self.connection().await;
+        let sql = format!("BEGIN; {sql}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the lock is free");
+        Held(connection)
+    }
+
     /// Cuts all connections to it, whatever they are doing.
     pub async fn terminate_connections(&self) {
         self.execute(
@@ -86,6 +94,17 @@ impl TestDatabase {
     async fn connection(&self) -> PgConnection {
         let options = self.config.bare_options().expect("a valid address");
         PgConnection::connect_with(&options).await.expect("the test database answers")
+    }
+}
+
+/// An open transaction of a test, which holds locks.
+#[derive(Debug)]
+pub struct Held(PgConnection);
+
+impl Held {
+    /// Ends the transaction and undoes what it did.
+    pub async fn release(self) {
+        self.0.close().await.expect("the connection ends");
     }
 }
 

@@ -25,20 +25,6 @@ async fn with(mode: RouteMode, scripts: &[&str]) -> Platform {
 }
 
 impl Platform {
-    async fn rows(&self, table: &str) -> i64 {
-        self.database.number(&format!("SELECT count(*) FROM {table}")).await
-    }
-
-    /// Waits until a table has so many rows.
-    async fn until_rows(&self, table: &str, count: i64) {
-        soon(async {
-            while self.rows(table).await != count {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    }
-
     /// Asks for what became of an asynchronous request until that is known.
     async fn outcome(&self, accepted: &Answer) -> serde_json::Value {
         let url = accepted.json()["status_url"].as_str().unwrap().to_owned();

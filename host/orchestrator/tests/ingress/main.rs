@@ -13,6 +13,8 @@ mod client;
 mod cors;
 mod data;
 mod egress;
+mod events;
+mod events_lost;
 mod files;
 mod http2;
 mod kept;

@@ -68,6 +68,33 @@ impl Platform {
         node(config(), self.store.clone(), scripts, vault, folder.path()).await
     }
 
+    /// A node of another process over the same database, and its store.
+    pub(crate) async fn other_process(
+        &self,
+        change: impl FnOnce(&mut OrchestratorConfig),
+    ) -> (Arc<Orchestrator>, Store) {
+        let (folder, store) = (tempfile::tempdir().unwrap(), self.database.store().await);
+        let (scripts, vault) = (Arc::clone(&self.scripts), Arc::clone(&self.vault));
+        let mut config = config();
+        change(&mut config);
+        (node(config, store.clone(), scripts, vault, folder.path()).await, store)
+    }
+
+    /// How many rows a table has; a condition may follow its name.
+    pub(crate) async fn rows(&self, table: &str) -> i64 {
+        self.database.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// Waits until a table has so many rows.
+    pub(crate) async fn until_rows(&self, table: &str, count: i64) {
+        soon(async {
+            while self.rows(table).await != count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// A node with the defaults.
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await

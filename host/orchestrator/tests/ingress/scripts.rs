@@ -2,23 +2,24 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use picloud_core::{
-    Answer, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, EgressCall, EgressRedirects,
-    ErrorCode, Event, Execute, Fault, FilePath, FileWrite, HostCalls, HostError, HttpRequest, HttpResponse,
-    Invocation, KvId, KvKey, KvSession, KvWrite, Libraries, LogLevel, LogLine, Logs, Method, ScriptName,
-    SecretMask, SecretName, SecretValue, Usage, VariableName,
+    Answer, AppId, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, EgressCall,
+    EgressRedirects, Emission, Emitted, ErrorCode, Event, EventId, Execute, Fault, FilePath, FileWrite,
+    HostCalls, HostError, HttpRequest, HttpResponse, Invocation, KvId, KvKey, KvSession, KvWrite, Libraries,
+    LogLevel, LogLine, Logs, MessageOptions, Method, QueueName, ScriptName, SecretMask, SecretName,
+    SecretValue, Usage, VariableName,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
 /// Every script there is.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "echo",
     "respond",
     "hello",
@@ -33,6 +34,7 @@ pub(crate) const NAMES: [&str; 14] = [
     "upload",
     "append",
     "call",
+    "work",
 ];
 
 /// Runs scripts by their names.
@@ -46,6 +48,16 @@ pub(crate) struct Scripts {
     /// While there are any, an attempt of `count` waits after its read until this many have read.
     pub(crate) readers: AtomicUsize,
     all_read: Notify,
+    /// The events that `work` was given, in the order in which it began with them.
+    pub(crate) given: Mutex<Vec<Given>>,
+}
+
+/// An event that `work` was given.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) app: AppId,
+    pub(crate) event: Value,
+    pub(crate) at: Instant,
 }
 
 impl Default for Scripts {
@@ -56,6 +68,7 @@ impl Default for Scripts {
             attempts: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             all_read: Notify::new(),
+            given: Mutex::default(),
         }
     }
 }
@@ -107,6 +120,9 @@ impl Scripts {
     ) -> Result<Answer, Fault> {
         let request = match &invocation.event {
             Event::Http(request) => request,
+            Event::Trigger { event, .. } if invocation.script.as_str() == "work" => {
+                return self.work(invocation.app, event, session, host).await;
+            }
             Event::Invoke(event) | Event::Trigger { event, .. } => return Ok(Answer::Value(event.clone())),
         };
         match invocation.script.as_str() {
@@ -170,6 +186,53 @@ impl Scripts {
             "fail" => Err(Fault::new(ErrorCode::ScriptError, "the secret is 42")),
             _ => Ok(text("hello")),
         }
+    }
+
+    /// Does what the body of an event says in `do`, and counts in an entry of the event's own how often it was done.
+    async fn work(
+        &self,
+        app: AppId,
+        event: &str,
+        session: &mut KvSession,
+        host: &dyn HostCalls,
+    ) -> Result<Answer, Fault> {
+        let event: Value = serde_json::from_str(event).unwrap();
+        self.given.lock().unwrap().push(Given { app, event: event.clone(), at: Instant::now() });
+        let body = &event["body"];
+        match body["do"].as_str().unwrap_or_default() {
+            "nothing" => return Ok(Answer::Value("null".into())),
+            "fail" => {
+                let message = format!("no user {}", body["user"]);
+                return Err(Fault::new(ErrorCode::ScriptError, message));
+            }
+            "fail once" if event["attempt"] == 1 => return Err(Fault::new(ErrorCode::ScriptError, "once")),
+            "no handler" => return Err(Fault::new(ErrorCode::NoHandler, "no function on_message")),
+            "again" => {
+                let queue = QueueName::new(event["queue"].as_str().unwrap()).unwrap();
+                let (body, options) = (body.to_string().into(), MessageOptions::default());
+                let what = Emitted::Message { queue, body, options };
+                session.emit(Emission { id: EventId::generate(), what });
+            }
+            "hold" => {
+                self.holding.fetch_add(1, SeqCst);
+                self.release.acquire().await.unwrap().forget();
+            }
+            _ => {}
+        }
+        let key = event["id"].as_str().unwrap();
+        let count = get(session, host, key).await?.map_or(0, |count| count.parse::<u64>().unwrap()) + 1;
+        session.write(id(key), KvWrite::Set { value: count.to_string().into(), ttl: None });
+        Ok(Answer::Value("null".into()))
+    }
+
+    /// How many events `work` was given.
+    pub(crate) fn runs(&self) -> usize {
+        self.given.lock().unwrap().len()
+    }
+
+    /// The events that `work` was given.
+    pub(crate) fn given(&self) -> Vec<Given> {
+        self.given.lock().unwrap().clone()
     }
 
     /// Reads a number and writes the next one.
