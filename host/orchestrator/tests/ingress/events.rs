@@ -80,8 +80,8 @@ pub(crate) async fn assert_done_once(database: &TestDatabase, events: &[EventId]
         let key = ids.join(",");
         format!("SELECT count(*) FROM kv WHERE key IN ({key}) AND value {value}")
     };
-    assert_eq!(database.number(&counted("::text = '1'")).await, events.len() as i64);
-    assert_eq!(database.number("SELECT count(*) FROM kv").await, events.len() as i64);
+    assert_eq!(database.number(&counted("::text = '1'")).await, i64::try_from(events.len()).unwrap());
+    assert_eq!(database.number("SELECT count(*) FROM kv").await, i64::try_from(events.len()).unwrap());
 }
 
 fn bodies(platform: &Platform) -> Vec<Value> {
