@@ -14,9 +14,9 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, domains, dry_run, egress, endpoint_access, executions, files, grants,
-        identities, invoke, issuer_sessions, limits, logs, members, node, principals, routes, script_limits,
-        scripts, secrets, sessions, signing_keys, tokens, triggers, usage, variables,
+        apps, audit, bundle, data, dead_letters, domains, dry_run, egress, endpoint_access, executions,
+        files, grants, identities, invoke, issuer_sessions, limits, logs, members, node, principals, queues,
+        routes, script_limits, scripts, secrets, sessions, signing_keys, tokens, triggers, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -148,6 +148,18 @@ endpoints! {
     DELETE "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::delete_trigger;
     GET    "/api/v1/apps/{app}/triggers/{trigger}/schedule"  READ_SCRIPTS   => triggers::read_schedule;
 
+    GET    "/api/v1/apps/{app}/queues"                       READ_DATA      => queues::list_queues;
+    POST   "/api/v1/apps/{app}/queues/{queue}/messages"      WRITE_DATA     => queues::send_message;
+    POST   "/api/v1/apps/{app}/queues/{queue}/pause"         TRIGGERS       => queues::pause_queue;
+    POST   "/api/v1/apps/{app}/queues/{queue}/resume"        TRIGGERS       => queues::resume_queue;
+    POST   "/api/v1/apps/{app}/topics/{topic}/publish"       WRITE_DATA     => queues::publish;
+    GET    "/api/v1/apps/{app}/outbox"                       READ_DATA      => queues::list_outbox;
+    GET    "/api/v1/apps/{app}/events/{id}"                  READ_DATA      => queues::get_event;
+    GET    "/api/v1/apps/{app}/dead-letters"                 READ_DATA      => dead_letters::list_dead_letters;
+    GET    "/api/v1/apps/{app}/dead-letters/fingerprints"    READ_DATA      => dead_letters::list_fingerprints;
+    GET    "/api/v1/apps/{app}/dead-letters/{id}"            READ_DATA      => dead_letters::get_dead_letter;
+    POST   "/api/v1/apps/{app}/dead-letters/{id}/replay"     DEAD_LETTERS   => dead_letters::replay_dead_letter;
+    POST   "/api/v1/apps/{app}/dead-letters/{id}/ignore"     DEAD_LETTERS   => dead_letters::ignore_dead_letter;
     POST   "/api/v1/apps/{app}/dead-letters/{id}/dry-run"    DEAD_LETTERS   => dry_run::dry_run;
 
     GET    "/api/v1/apps/{app}/domains"                      READ_SCRIPTS   => domains::list_domains;

@@ -70,8 +70,8 @@ pub use kv::{
 pub use members::Member;
 pub use outbox::{
     AppEvents, Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, MailQuota,
-    NewEvent, OutboxLimit, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState,
-    Verdict, Woken,
+    NewEvent, OutboxLimit, OutboxRow, Queue, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement,
+    TriggerState, Verdict, WaitState, Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};

@@ -10,6 +10,7 @@ mod auth;
 mod data;
 mod domains;
 mod egress;
+mod events;
 mod files;
 mod grants;
 mod health;

@@ -25,6 +25,7 @@ mod members;
 mod pages;
 mod principals;
 mod project;
+mod queues;
 mod routes;
 mod scripts;
 mod secrets;
@@ -142,6 +143,14 @@ pub(crate) enum ClientCommand {
     /// List, add, change and remove triggers: which script runs when something happens
     #[command(subcommand)]
     Trigger(Box<triggers::TriggerCommand>),
+    /// Send messages to queues, list, pause and resume them
+    #[command(subcommand)]
+    Queue(queues::QueueCommand),
+    /// Publish on a topic, for every trigger whose pattern matches
+    Publish(queues::PublishArgs),
+    /// List, show, replay and ignore dead letters: events that were given up
+    #[command(subcommand)]
+    Dlq(queues::DlqCommand),
     /// Show and set who may call an app's endpoints: origins, addresses, rates
     #[command(subcommand)]
     Access(Box<access::AccessCommand>),
@@ -200,6 +209,9 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Rollback(args) => scripts::rollback(&args),
         ClientCommand::Route(command) => routes::run(command),
         ClientCommand::Trigger(command) => triggers::run(*command),
+        ClientCommand::Queue(command) => queues::run(command),
+        ClientCommand::Publish(args) => queues::publish(&args),
+        ClientCommand::Dlq(command) => queues::run_dlq(command),
         ClientCommand::Access(command) => access::run(*command),
         ClientCommand::Grant(command) => grants::run(command),
         ClientCommand::Egress(command) => egress::run(command),

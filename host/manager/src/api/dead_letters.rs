@@ -1,0 +1,326 @@
+//! Dead letters: the events of an app that were given up, and what is done about them.
+
+use axum::{
+    Extension, Json,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use picloud_core::{App, DeadLetterId, ErrorCode, EventId, PrincipalId, ScriptName, TriggerName};
+use picloud_store::{
+    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, OutboxLimit, Replay, Replayed, StoreError,
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::{
+    access::{Caller, TargetApp},
+    audit::AuditNote,
+    context::Context,
+    error::ApiError,
+    extract::{JSON_BYTES, PathNames, QueryOf, check_json, read_json},
+    page::{Cursor, Page, PageLimit, start},
+    store_error::from_store,
+};
+
+/// An event that was given up.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeadLetterView {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
+    id: DeadLetterId,
+    /// The event's id.
+    #[schema(value_type = uuid::Uuid)]
+    event_id: EventId,
+    /// The kind of the event.
+    kind: String,
+    /// The name of its trigger, which may be gone; null if it had none.
+    #[schema(value_type = Option<String>)]
+    trigger: Option<TriggerName>,
+    /// The script that failed, or would have run.
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// Its version.
+    version: Option<i32>,
+    /// The queue that it came from; null for none.
+    queue: Option<String>,
+    /// Why it was given up.
+    error: LetterError,
+    /// Equal for errors that differ in numbers, ids and quoted text only.
+    fingerprint: String,
+    /// How often it was tried.
+    attempts: u16,
+    /// How many events of its chain came before it.
+    depth: u16,
+    /// The first event of its chain.
+    #[schema(value_type = uuid::Uuid)]
+    root_id: EventId,
+    /// The event whose handling made it; null if it began the chain.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    parent_id: Option<EventId>,
+    /// When the event was made.
+    #[serde(with = "time::serde::rfc3339")]
+    event_created_at: OffsetDateTime,
+    /// When it was given up.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    /// `replayed`, `ignored`, `handled_by_script` or `handler_failed`; null while nobody has looked after it.
+    resolution: Option<&'static str>,
+    /// When that was.
+    #[serde(with = "time::serde::rfc3339::option")]
+    resolved_at: Option<OffsetDateTime>,
+    /// Who replayed or ignored it.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    resolved_by: Option<PrincipalId>,
+    /// The event that replays it.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    replay_id: Option<EventId>,
+}
+
+/// Why an event was given up.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LetterError {
+    /// The code.
+    code: String,
+    /// In plain words.
+    message: String,
+}
+
+impl From<DeadLetter> for DeadLetterView {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            id: letter.id,
+            event_id: letter.event,
+            kind: letter.kind,
+            trigger: letter.trigger.map(|(_, name)| name),
+            script: letter.script,
+            version: letter.version,
+            queue: Some(letter.queue).filter(|queue| !queue.is_empty()),
+            error: LetterError { code: letter.error_code, message: letter.error },
+            fingerprint: letter.fingerprint,
+            attempts: letter.attempts,
+            depth: letter.lineage.depth,
+            root_id: letter.lineage.root,
+            parent_id: letter.lineage.parent,
+            event_created_at: letter.event_created_at,
+            created_at: letter.created_at,
+            resolution: letter.resolution.map(|(resolution, _)| resolution.as_str()),
+            resolved_at: letter.resolution.map(|(_, at)| at),
+            resolved_by: letter.resolved_by,
+            replay_id: letter.replay,
+        }
+    }
+}
+
+/// A dead letter with what its event says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WholeDeadLetter {
+    #[serde(flatten)]
+    letter: DeadLetterView,
+    /// What the event says, without what every event has.
+    #[schema(value_type = serde_json::Value)]
+    event: Box<RawValue>,
+}
+
+/// Unresolved letters of one fingerprint.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FingerprintView {
+    /// The fingerprint.
+    fingerprint: String,
+    /// How many there are.
+    count: u64,
+    /// Why the newest was given up.
+    error: LetterError,
+    /// When the newest was given up.
+    #[serde(with = "time::serde::rfc3339")]
+    last_at: OffsetDateTime,
+}
+
+impl From<FingerprintCount> for FingerprintView {
+    fn from(found: FingerprintCount) -> Self {
+        Self {
+            fingerprint: found.fingerprint,
+            count: found.count,
+            error: LetterError { code: found.error_code, message: found.error },
+            last_at: found.last_at,
+        }
+    }
+}
+
+/// Which dead letters to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeadLettersQuery {
+    /// `unresolved`, `replayed`, `ignored`, `handled_by_script` or `handler_failed`.
+    #[serde(default, deserialize_with = "state")]
+    #[param(value_type = Option<String>)]
+    resolution: Option<LetterState>,
+    /// With this fingerprint only.
+    fingerprint: Option<String>,
+    /// Of the trigger of this name only.
+    #[param(value_type = Option<String>)]
+    trigger: Option<TriggerName>,
+    /// Of this script only.
+    #[param(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// Items of a page, 1 to 200.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: PageLimit,
+    /// `next_cursor` of the page before.
+    cursor: Option<Cursor>,
+}
+
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LetterState>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "unresolved" {
+        return Ok(Some(LetterState::Unresolved));
+    }
+    let resolution = text.parse().map_err(|error| de::Error::custom(format_args!("resolution: {error}")))?;
+    Ok(Some(LetterState::Resolved(resolution)))
+}
+
+/// How a dead letter is replayed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewReplay {
+    /// What the event is to say instead: an object, as `event` of the letter is one.
+    #[schema(value_type = Option<serde_json::Value>)]
+    event: Option<Box<RawValue>>,
+    /// The version of the script that is to handle it; the active one if it is left out.
+    #[schema(minimum = 1)]
+    version: Option<i32>,
+}
+
+/// What a replay made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReplayAnswer {
+    /// The event that replays the letter.
+    #[schema(value_type = uuid::Uuid)]
+    event_id: EventId,
+    /// Whether the letter had been replayed before, as this event: nothing was done.
+    already: bool,
+}
+
+/// The dead letters of an app, the newest first.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/dead-letters", tag = "dead letters", params(DeadLettersQuery),
+    responses((status = 200, description = "A page of them", body = Page<DeadLetterView>)))]
+pub(crate) async fn list_dead_letters(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    QueryOf(query): QueryOf<DeadLettersQuery>,
+) -> Result<Json<Page<DeadLetterView>>, ApiError> {
+    let before = start(query.cursor.as_ref())?;
+    // What no fingerprint can be, none is; the database has no U+0000 in its texts.
+    if query.fingerprint.as_ref().is_some_and(|text| text.contains('\0')) {
+        return Ok(Json(Page::whole(Vec::new())));
+    }
+    let filter = DeadLetterFilter {
+        state: query.resolution,
+        fingerprint: query.fingerprint,
+        trigger: query.trigger,
+        script: query.script,
+    };
+    let found = context.store.dead_letters(app.id, &filter, before, query.limit.size()).await;
+    Ok(Json(Page::of(found.map_err(from_store)?, |letter| letter.id, DeadLetterView::from)))
+}
+
+/// The unresolved dead letters of an app by fingerprint, the most frequent first; at most 100.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/dead-letters/fingerprints", tag = "dead letters",
+    responses((status = 200, description = "All of them", body = Page<FingerprintView>)))]
+pub(crate) async fn list_fingerprints(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+) -> Result<Json<Page<FingerprintView>>, ApiError> {
+    let found = context.store.dead_letter_fingerprints(app.id).await.map_err(from_store)?;
+    Ok(Json(Page::whole(found.into_iter().map(FingerprintView::from).collect())))
+}
+
+/// A dead letter with what its event says.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/dead-letters/{id}", tag = "dead letters",
+    responses((status = 200, description = "The letter", body = WholeDeadLetter)))]
+pub(crate) async fn get_dead_letter(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, DeadLetterId)>,
+) -> Result<Json<WholeDeadLetter>, ApiError> {
+    let found = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
+    let letter = found.ok_or_else(|| not_found(&app, id))?;
+    let event = RawValue::from_string(letter.payload.clone())
+        .map_err(|error| ApiError::internal("a stored event as JSON", &error))?;
+    Ok(Json(WholeDeadLetter { letter: letter.into(), event }))
+}
+
+/// Puts a dead letter into the outbox again, as a new event with all attempts before it. Of two replays, one does.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/dead-letters/{id}/replay", tag = "dead letters",
+    request_body = NewReplay,
+    responses((status = 202, description = "The event that replays it", body = ReplayAnswer)))]
+pub(crate) async fn replay_dead_letter(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, DeadLetterId)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let most = app.limits.event_bytes;
+    let new: NewReplay = read_json(&parts.headers, body, most + JSON_BYTES).await?;
+    if let Some(event) = &new.event {
+        check_json(event, "event")?;
+        if !event.get().starts_with('{') {
+            return Err(ApiError::new(ErrorCode::Invalid, "event must be a JSON object").field("event"));
+        }
+    }
+    if let Some(version @ ..=0) = new.version {
+        let detail = format!("version is {version}; versions begin with 1");
+        return Err(ApiError::new(ErrorCode::Invalid, detail).field("version"));
+    }
+    let is_edited = new.event.is_some();
+    let replay = Replay { payload: new.event.map(|event| event.get().to_owned()), version: new.version };
+    let limit = OutboxLimit(app.limits.outbox_events);
+    let replayed =
+        context.store.replay_dead_letter(app.id, id, &replay, Some(caller.principal.id), limit).await;
+    let (event_id, already) = match replayed.map_err(|error| refused(&app, id, error))? {
+        Replayed::Event(event) => (event, false),
+        Replayed::Already(event) => (event, true),
+    };
+    let detail = match (already, is_edited) {
+        (true, _) => "it was replayed before",
+        (false, true) => "replayed with another event",
+        (false, false) => "replayed",
+    };
+    let note = AuditNote { detail: Some(detail.into()), ..AuditNote::default() };
+    Ok((StatusCode::ACCEPTED, Extension(note), Json(ReplayAnswer { event_id, already })).into_response())
+}
+
+/// Says that nothing is to be done about a dead letter. Again, it changes nothing.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/dead-letters/{id}/ignore", tag = "dead letters",
+    responses((status = 204, description = "It is ignored")))]
+pub(crate) async fn ignore_dead_letter(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, DeadLetterId)>,
+) -> Result<StatusCode, ApiError> {
+    let ignored = context.store.ignore_dead_letter(app.id, id, Some(caller.principal.id)).await;
+    ignored.map_err(|error| refused(&app, id, error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn not_found(app: &App, id: DeadLetterId) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("the app \"{}\" has no dead letter {id}", app.name))
+}
+
+fn refused(app: &App, id: DeadLetterId, error: StoreError) -> ApiError {
+    match error {
+        StoreError::NotFound { what: "dead letter" } => not_found(app, id),
+        StoreError::Conflict => ApiError::new(
+            ErrorCode::AlreadyExists,
+            format!("the dead letter {id} was replayed or handled already"),
+        ),
+        other => from_store(other),
+    }
+}
