@@ -12,7 +12,7 @@ use std::{
 use crate::support::{Server, fill, home};
 
 /// Longer than anything here takes, retries included.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const SCRIPT: &str = r#"
 fn on_email(mail) {
