@@ -95,7 +95,7 @@ async fn the_mails_of_a_day_are_counted_with_what_sends_them() {
     assert_eq!(database.number("SELECT count(*) FROM kv").await, 0, "nothing of it is there");
     assert!(matches!(send(2).await.unwrap(), KvCommit::Committed { .. }));
     let refused = send(2).await.unwrap_err();
-    assert!(refused.to_string().contains("mails_per_day") && refused.to_string().ends_with("3"), "{refused}");
+    assert!(refused.to_string().contains("mails_per_day") && refused.to_string().ends_with('3'), "{refused}");
     assert!(matches!(send(1).await.unwrap(), KvCommit::Committed { .. }));
     assert_eq!(database.number("SELECT count(*) FROM outbox WHERE kind = 'mail'").await, 3);
     assert!(send(1).await.is_err());
