@@ -69,7 +69,7 @@ pub use kv::{
 pub use members::Member;
 pub use outbox::{
     Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, NewEvent, OutboxLimit,
-    ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState, Verdict, Woken,
+    OwnClaim, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement, TriggerState, Verdict, Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
