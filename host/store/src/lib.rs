@@ -70,8 +70,8 @@ pub use kv::{
 pub use members::Member;
 pub use outbox::{
     AppEvents, Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, MailQuota,
-    NewEvent, OutboxLimit, OutboxRow, Queue, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE, Settlement,
-    TriggerState, Verdict, WaitState, Woken,
+    NewEvent, OutboxLimit, OutboxRow, OwnClaim, Queue, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE,
+    Settlement, TriggerState, Verdict, WaitState, Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};

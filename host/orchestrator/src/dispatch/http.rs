@@ -3,7 +3,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -155,6 +155,7 @@ impl Dispatcher {
         self.work.hold_claim(claim, durable.app.id, None);
         if let Err(error) = self.store.enqueue(durable.app.id, &[event], limit).await {
             let _ = self.work.settled(claim.event);
+            self.may_have_strays.store(true, Relaxed);
             return Err(error);
         }
         let (ended, receiver) = oneshot::channel();

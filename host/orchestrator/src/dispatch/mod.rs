@@ -76,6 +76,8 @@ pub(crate) struct Dispatcher {
     last_beat: Mutex<Option<Instant>>,
     has_suspects: AtomicBool,
     runs_suspect: AtomicBool,
+    /// A statement may have claimed something without its answer having come.
+    may_have_strays: AtomicBool,
 }
 
 impl Dispatcher {
@@ -99,6 +101,7 @@ impl Dispatcher {
             last_beat: Mutex::default(),
             has_suspects: AtomicBool::new(false),
             runs_suspect: AtomicBool::new(false),
+            may_have_strays: AtomicBool::new(false),
         };
         (Arc::new(dispatcher), settler)
     }
@@ -120,6 +123,7 @@ impl Dispatcher {
                         tracing::warn!(%error, "events wait for the database");
                     }
                     // What is known may be wrong by now.
+                    self.may_have_strays.store(true, Relaxed);
                     next_scan = Instant::now();
                     tokio::select! {
                         () = drain.cancelled() => {}
@@ -290,6 +294,10 @@ impl Dispatcher {
                 "took over events of a node that was lost"
             );
         }
+        if self.may_have_strays.load(Relaxed) {
+            self.give_back_strays().await?;
+            self.may_have_strays.store(false, Relaxed);
+        }
         self.has_suspects.store(self.store.has_suspects().await?, Relaxed);
         let now = Instant::now();
         for due in self.store.due_lanes().await? {
@@ -300,6 +308,26 @@ impl Dispatcher {
             }
         }
         Ok(if rescued.others_work { SCAN_OTHERS } else { SCAN })
+    }
+
+    /// Gives back what this process has claimed without knowing it: the connection was cut before the answer came. Nobody
+    /// else would, since this process lives. Claims are made by the loop that calls this, and not meanwhile.
+    async fn give_back_strays(&self) -> Result<(), StoreError> {
+        let claims = self.store.own_claims().await?;
+        let strays = claims.into_iter().filter(|own| !self.work.holds(own.claim.event));
+        let settlements: Vec<Settlement> = strays
+            .map(|own| {
+                let verdict = if own.is_awaited {
+                    let message = "whether it was accepted could not be told to its caller";
+                    let fault = EventFault::new(ErrorCode::WorkerLost, message);
+                    Verdict::Dead { fault, script: None }
+                } else {
+                    Verdict::GiveBack { delay: Duration::ZERO }
+                };
+                Settlement { claim: own.claim, app: own.app, verdict }
+            })
+            .collect();
+        self.store.settle(&settlements).await
     }
 
     async fn wait(&self, schedule: &Schedule, next_scan: Instant, drain: &CancellationToken) {

@@ -175,6 +175,11 @@ impl Work {
         inner.apps.values_mut().flat_map(|work| std::mem::take(&mut work.waiting)).collect()
     }
 
+    /// Whether it is known that this event is claimed.
+    pub(super) fn holds(&self, event: EventId) -> bool {
+        self.lock().claimed.contains_key(&event)
+    }
+
     /// Everything that is claimed still.
     pub(super) fn all(&self) -> Vec<(Claim, AppId)> {
         self.lock().claimed.values().map(|held| (held.claim, held.app)).collect()

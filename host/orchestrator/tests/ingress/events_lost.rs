@@ -73,6 +73,37 @@ async fn events_outlive_the_connections_to_the_database() {
     assert_done_once(&platform.database, &sent).await;
 }
 
+/// The statement was committed, and the connection was cut before the answer came.
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_given_back() {
+    let platform = with_consumer().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let mut sent = platform.send([message(&json!({ "do": "hold" }))]).await;
+    until(|| platform.scripts.holding.load(SeqCst) == 1).await;
+    let lock = platform.database.hold("LOCK TABLE triggers IN ACCESS EXCLUSIVE MODE").await;
+    sent.extend(platform.send([message(&json!({}))]).await);
+    soon(async { while platform.database.number(waiting).await == 0 {} }).await;
+    let worker = platform.store.worker();
+    // What resolves the claimed event is cut; the first one runs on.
+    platform
+        .database
+        .execute(&format!(
+            "INSERT INTO outbox (id, lane_id, app_id, kind, payload, run_at, attempts, claimed_by, claimed_at, root_id)
+            SELECT '0198f1c2-7d3a-7c21-9f7e-3c5d1e2f4a6b', lane_id, app_id, kind, payload, run_at, 1, '{worker}', now(),
+                root_id FROM outbox WHERE id = '{}'",
+            sent[1]
+        ))
+        .await;
+    sent.push("0198f1c2-7d3a-7c21-9f7e-3c5d1e2f4a6b".parse().unwrap());
+    platform.database.terminate_connections().await;
+    drop(lock);
+    platform.until_rows("outbox", 1).await;
+    platform.scripts.release.add_permits(1);
+    platform.until_rows("outbox", 0).await;
+    assert_done_once(&platform.database, &sent).await;
+    assert_eq!(platform.scripts.runs(), 3, "what runs was not given back");
+}
+
 #[tokio::test]
 async fn an_event_that_nobody_was_told_of_is_found_by_the_next_look() {
     let platform = with_consumer().await;

@@ -7,6 +7,7 @@ mod api;
 mod client;
 mod configuration;
 mod confinement;
+mod crash;
 mod deploy;
 mod egress;
 mod endpoint_access;

@@ -41,7 +41,7 @@ pub use settle::{EventFault, Settlement, Verdict};
 pub(crate) use settle::{Removed, acknowledge};
 pub use wakes::Woken;
 pub(crate) use wakes::{CHANNEL, Wakes};
-pub use workers::{Rescued, SILENT, STALE};
+pub use workers::{OwnClaim, Rescued, SILENT, STALE};
 pub(crate) use workers::{membership_class, membership_key};
 
 /// Identifies a lane (table `outbox_lanes`).

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use picloud_core::{ErrorCode, EventId, WorkerId};
+use picloud_core::{AppId, ErrorCode, EventId, WorkerId};
 use uuid::Uuid;
 
 use super::{
@@ -29,6 +29,17 @@ pub struct Rescued {
     pub dead: u64,
     /// Whether others have claimed something, so that it is worth looking again soon.
     pub others_work: bool,
+}
+
+/// An event that this process has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnClaim {
+    /// The claim.
+    pub claim: Claim,
+    /// The event's app.
+    pub app: AppId,
+    /// Whether a caller waits for its answer.
+    pub is_awaited: bool,
 }
 
 /// The second key of a process's lock.
@@ -136,6 +147,26 @@ impl Store {
         transaction.commit().await?;
         self.wakes.wake(&lanes);
         Ok((kept.len() as u64, fallen.len() as u64))
+    }
+
+    /// What this process has claimed, as the database has it.
+    pub async fn own_claims(&self) -> Result<Vec<OwnClaim>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT id, app_id, attempts, reply_to IS NOT NULL AS "is_awaited!" FROM outbox WHERE claimed_by = $1"#,
+            self.worker.as_uuid(),
+        );
+        let rows = rows.fetch_all(&self.claims).await?.into_iter();
+        Ok(rows
+            .map(|row| OwnClaim {
+                claim: Claim {
+                    event: EventId::from_uuid(row.id),
+                    worker: self.worker,
+                    attempt: row.attempts.cast_unsigned(),
+                },
+                app: AppId::from_uuid(row.app_id),
+                is_awaited: row.is_awaited,
+            })
+            .collect())
     }
 
     /// Whether events of lost processes wait.
