@@ -180,7 +180,7 @@ mod tests {
         wakes.wake(&lanes(0..1_000));
         assert_eq!(*lock(&wakes.0.here), Woken::everything());
         // A notification has room for 8,000 bytes.
-        let most = Woken { lanes: lanes((0..MAX_LANES as i64).map(|n| i64::MAX - n)), everything: false };
+        let most = Woken { lanes: lanes((0..).take(MAX_LANES).map(|n| i64::MAX - n)), everything: false };
         assert!(most.text(WorkerId::generate()).len() < 8_000);
     }
 }

@@ -174,7 +174,7 @@ async fn a_failed_event_comes_back_and_counts_its_attempts() {
     fixture.settle(&third, Verdict::Retry { delay: later, fault: fault("twice") }).await;
     assert!(fixture.claim(&fixture.store, 1).await.is_empty());
     let next = fixture.store.next_due(&fixture.due().await).await.unwrap();
-    assert!(next[0].due_in > later - Duration::from_mins(1) && next[0].due_in <= later);
+    assert!(next[0].due_in > later / 2 && next[0].due_in <= later);
 }
 
 #[tokio::test]
@@ -272,10 +272,10 @@ async fn a_message_with_a_key_is_sent_once_a_day() {
     let both = [first.clone(), second.clone()];
     let enqueued = fixture.store.enqueue(fixture.app, &both, NO_LIMIT).await.unwrap();
     assert_eq!((enqueued.events, enqueued.duplicates), (vec![first.id], vec![(second.id, first.id)]));
-    let enqueued = fixture.store.enqueue(fixture.app, &[third.clone()], NO_LIMIT).await.unwrap();
+    let enqueued = fixture.store.enqueue(fixture.app, std::slice::from_ref(&third), NO_LIMIT).await.unwrap();
     assert_eq!(enqueued.duplicates, [(third.id, first.id)]);
     fixture.database.execute("UPDATE queue_dedupe_keys SET expires_at = now() - interval '1 s'").await;
-    let enqueued = fixture.store.enqueue(fixture.app, &[third.clone()], NO_LIMIT).await.unwrap();
+    let enqueued = fixture.store.enqueue(fixture.app, std::slice::from_ref(&third), NO_LIMIT).await.unwrap();
     assert_eq!(enqueued.events, [third.id]);
 }
 
