@@ -267,10 +267,10 @@ impl Host for MemoryHost {
     fn mail(&self, mail: OutgoingMail) -> Result<String, HostError> {
         let receivers = [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten();
         if receivers.clone().next().is_none() {
-            return Err(error("invalid", "email: there is no receiver; `to` needs one"));
+            return Err(error("invalid", "email: `to` is empty; at least one receiver is needed"));
         }
         if mail.text.is_none() && mail.html.is_none() {
-            return Err(error("invalid", "email: there is neither a `text` nor an `html`"));
+            return Err(error("invalid", "email: the mail has neither `text` nor `html`; one of them is needed"));
         }
         for line in receivers.chain([&mail.subject]) {
             if let Some(character) = line.chars().find(|c| c.is_control()) {
@@ -280,7 +280,7 @@ impl Host for MemoryHost {
         if let Some(bad) =
             [&mail.to, &mail.cc, &mail.bcc].into_iter().flatten().find(|text| !text.contains('@'))
         {
-            return Err(error("invalid", &format!("{bad:?}; allowed are `address` and `Name <address>`")));
+            return Err(error("invalid", &format!("{bad:?}; allowed is NAME@DOMAIN, or Name <NAME@DOMAIN>")));
         }
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let fields = [

@@ -82,7 +82,7 @@ pub struct CronSource {
     pub missed: MissedRuns,
     /// A run that is later than this is missed; [`Self::LATENESS`].
     pub max_lateness: Duration,
-    /// Runs are spread over so much time after their slot; [`Self::JITTER`].
+    /// Runs are spread over so much time after their slot; [`Self::MAX_JITTER`].
     pub jitter: Duration,
 }
 

@@ -66,8 +66,8 @@ async fn wrong_routes_are_refused_by_name() {
         (json!({ "path": "/x", "script": "s", "methods": ["TRACE"] }), "methods"),
         (json!({ "path": "/x", "script": "s", "methods": ["get"] }), "methods"),
         (
-            json!({ "path": "/x", "script": "s", "mode": "async" }),
-            "mode: it cannot be async; allowed is sync",
+            json!({ "path": "/x", "script": "s", "mode": "later" }),
+            "mode: it cannot be later; allowed are sync, durable, async",
         ),
         (json!({ "path": "/f/{id}", "script": "s" }), "write :id"),
         (json!({ "path": "/x", "script": "s", "app": "other" }), "there is no field app"),

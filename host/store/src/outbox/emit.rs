@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::{
     MailQuota, NewEvent, OutboxLimit,
-    insert::{Inserted, insert},
+    insert::{Inserted, TRIES, insert},
     mail,
 };
 use crate::{Store, StoreError, triggers};
@@ -174,12 +174,31 @@ impl Store {
         emissions: &[Emission],
         limit: OutboxLimit,
     ) -> Result<super::Enqueued, StoreError> {
-        let mut transaction = self.pool.begin().await?;
         let emitting = Emitting { limit, mails: MailQuota(u64::MAX), parent: None };
-        let inserted = emit(self, &mut transaction, app, emissions, KvEvents::default(), &emitting).await?;
+        let mut tries = 1;
+        loop {
+            match self.try_emit(app, emissions, &emitting).await {
+                Ok(inserted) => {
+                    self.wakes.wake(&inserted.lanes);
+                    return Ok(inserted.enqueued);
+                }
+                // A lane went with an app that was made again.
+                Err(StoreError::Conflict) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_emit(
+        &self,
+        app: AppId,
+        emissions: &[Emission],
+        emitting: &Emitting,
+    ) -> Result<Inserted, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let inserted = emit(self, &mut transaction, app, emissions, KvEvents::default(), emitting).await?;
         transaction.commit().await?;
-        self.wakes.wake(&inserted.lanes);
-        Ok(inserted.enqueued)
+        Ok(inserted)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{LaneId, NewEvent, OutboxLimit, groups, lanes::LaneKey};
 use crate::{Store, StoreError, text::bigint};
 
 /// How often an insert is begun again whose lanes went with an app that was made again.
-const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 
 /// What became of events that were to be put into the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
