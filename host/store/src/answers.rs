@@ -156,29 +156,25 @@ pub(crate) fn callback_event(event: EventId, url: &CallbackUrl, body: &serde_jso
 impl Store {
     /// What is known of an asynchronous request of an app; `None` if there is none of this id, or it was long ago.
     pub async fn event_answer(&self, app: AppId, event: EventId) -> Result<Option<EventAnswer>, StoreError> {
-        let result = sqlx::query!(
-            r#"SELECT status, headers AS "headers: Json<Vec<(String, String)>>", body, error_code FROM event_results
-            WHERE app_id = $1 AND event_id = $2 AND expires_at > statement_timestamp()"#,
+        // One statement, for a request leaves the outbox and gets its result in one transaction: two could miss both.
+        let known = sqlx::query!(
+            r#"SELECT r.status AS "status?", r.headers AS "headers: Json<Vec<(String, String)>>", r.body AS "body?",
+                r.error_code AS "error_code?", EXISTS (
+                    SELECT FROM outbox WHERE id = $2 AND app_id = $1 AND kind = 'http' AND reply_to IS NULL
+                ) AS "waits!"
+            FROM (SELECT) o LEFT JOIN event_results r
+                ON r.app_id = $1 AND r.event_id = $2 AND r.expires_at > statement_timestamp()"#,
             app.as_uuid(),
             event.as_uuid(),
         );
-        if let Some(row) = result.fetch_optional(&self.pool).await? {
-            if let Some(code) = row.error_code {
-                return Ok(Some(EventAnswer::Failed(parse(&code)?)));
-            }
-            let headers = row.headers.map(|Json(headers)| headers).unwrap_or_default();
-            let status = row.status.unwrap_or_default().cast_unsigned();
-            let body = row.body.unwrap_or_default().into();
-            return Ok(Some(EventAnswer::Answered(KeptAnswer { status, headers, body })));
+        let row = known.fetch_one(&self.pool).await?;
+        if let Some(code) = row.error_code {
+            return Ok(Some(EventAnswer::Failed(parse(&code)?)));
         }
-        let waits = sqlx::query_scalar!(
-            r#"SELECT EXISTS (
-                SELECT FROM outbox WHERE id = $2 AND app_id = $1 AND kind = 'http' AND reply_to IS NULL
-            ) AS "waits!""#,
-            app.as_uuid(),
-            event.as_uuid(),
-        );
-        Ok(waits.fetch_one(&self.pool).await?.then_some(EventAnswer::Pending))
+        let Some(status) = row.status else { return Ok(row.waits.then_some(EventAnswer::Pending)) };
+        let headers = row.headers.map(|Json(headers)| headers).unwrap_or_default();
+        let (status, body) = (status.cast_unsigned(), row.body.unwrap_or_default().into());
+        Ok(Some(EventAnswer::Answered(KeptAnswer { status, headers, body })))
     }
 
     /// Takes a key for a request, or says what is known of it. A request that was begun `longest` ago and has no answer is

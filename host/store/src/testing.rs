@@ -3,9 +3,12 @@
 //! One throw-away cluster a test process, one database a test, copied from a template that is migrated once.
 //! The cluster goes with the process, however that ends.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use picloud_postgres::ThrowawayCluster;
@@ -76,6 +79,14 @@ impl TestDatabase {
         Held(connection)
     }
 
+    /// Waits until a statement on it waits for what another has locked.
+    pub async fn until_blocked(&self) {
+        let blocked = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let wait = async { while self.number(blocked).await == 0 {} };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("a statement waits for a lock");
+    }
+
     /// Cuts all connections to it, whatever they are doing.
     pub async fn terminate_connections(&self) {
         self.execute(
@@ -102,6 +113,11 @@ impl TestDatabase {
 pub struct Held(PgConnection);
 
 impl Held {
+    /// Ends the transaction and keeps what it did.
+    pub async fn commit(mut self) {
+        sqlx::raw_sql("COMMIT").execute(&mut self.0).await.expect("the transaction ends");
+    }
+
     /// Ends the transaction and undoes what it did.
     pub async fn release(self) {
         self.0.close().await.expect("the connection ends");

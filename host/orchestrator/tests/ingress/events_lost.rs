@@ -77,12 +77,11 @@ async fn events_outlive_the_connections_to_the_database() {
 #[tokio::test]
 async fn a_claim_whose_answer_was_lost_is_given_back() {
     let platform = with_consumer().await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     let mut sent = platform.send([message(&json!({ "do": "hold" }))]).await;
     until(|| platform.scripts.holding.load(SeqCst) == 1).await;
     let lock = platform.database.hold("LOCK TABLE triggers IN ACCESS EXCLUSIVE MODE").await;
     sent.extend(platform.send([message(&json!({}))]).await);
-    soon(async { while platform.database.number(waiting).await == 0 {} }).await;
+    platform.database.until_blocked().await;
     let worker = platform.store.worker();
     // What resolves the claimed event is cut; the first one runs on.
     platform

@@ -7,9 +7,9 @@ use picloud_core::{
     MessageOptions, OutboxKind, PrincipalName, QueueName, Scope, TopicName, TriggerId, TriggerKind,
 };
 use picloud_store::{
-    Acknowledge, ClaimedEvent, CommitTerms, DeadLetterFilter, EventFault, KvCommit, LaneClaim, LaneId,
-    LetterState, NewEvent, NewOwner, NewToken, OutboxLimit, Replay, Replayed, ReplyTo, Resolution,
-    Settlement, Store, StoreError, TokenHash, TriggerState, Verdict, testing::TestDatabase,
+    Acknowledge, ClaimedEvent, CommitTerms, DeadLetterFilter, EventAnswer, EventFault, KeptAnswer, KvCommit,
+    LaneClaim, LaneId, LetterState, NewEvent, NewOwner, NewToken, OutboxLimit, Replay, Replayed, ReplyTo,
+    Resolution, Settlement, Store, StoreError, TokenHash, TriggerState, Verdict, testing::TestDatabase,
 };
 
 use crate::fixture::{QUOTA, app_name, id, set, size, upload, writes};
@@ -261,6 +261,29 @@ async fn what_a_caller_waited_for_is_not_tried_again() {
         fixture.store.dead_letters(fixture.app, &DeadLetterFilter::default(), None, size(9)).await.unwrap();
     assert_eq!(letters.items[0].error_code, "worker_lost");
     assert_eq!(letters.items[0].script.as_ref().unwrap().as_str(), "work");
+}
+
+/// Who asks while a request leaves the outbox and gets its answer finds one or the other.
+#[tokio::test]
+async fn a_request_that_is_answered_right_now_is_known() {
+    let fixture = Fixture::new().await;
+    let request =
+        NewEvent { script: Some("work".parse().unwrap()), ..NewEvent::new(OutboxKind::Http, "{}".into()) };
+    let event = fixture.send(request).await;
+    assert_eq!(fixture.store.event_answer(fixture.app, event).await.unwrap(), Some(EventAnswer::Pending));
+    let answering = format!(
+        "LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE; DELETE FROM outbox WHERE id = '{event}';
+        INSERT INTO event_results (event_id, app_id, status, headers, body, expires_at)
+        VALUES ('{event}', '{}', 200, '[]', 'hi', now() + interval '1 hour')",
+        fixture.app
+    );
+    let held = fixture.database.hold(&answering).await;
+    let (store, app) = (fixture.store.clone(), fixture.app);
+    let asked = tokio::spawn(async move { store.event_answer(app, event).await.unwrap() });
+    fixture.database.until_blocked().await;
+    held.commit().await;
+    let answer = KeptAnswer { status: 200, headers: Vec::new(), body: "hi".into() };
+    assert_eq!(asked.await.unwrap(), Some(EventAnswer::Answered(answer)));
 }
 
 #[tokio::test]
