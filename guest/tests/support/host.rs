@@ -270,7 +270,10 @@ impl Host for MemoryHost {
             return Err(error("invalid", "email: `to` is empty; at least one receiver is needed"));
         }
         if mail.text.is_none() && mail.html.is_none() {
-            return Err(error("invalid", "email: the mail has neither `text` nor `html`; one of them is needed"));
+            return Err(error(
+                "invalid",
+                "email: the mail has neither `text` nor `html`; one of them is needed",
+            ));
         }
         for line in receivers.chain([&mail.subject]) {
             if let Some(character) = line.chars().find(|c| c.is_control()) {

@@ -40,17 +40,4 @@ impl Store {
         recorded.execute(&self.pool).await?;
         Ok(())
     }
-
-    /// Removes at most `limit` records that are older than `days`, and answers how many.
-    pub async fn remove_old_abandoned(&self, days: u16, limit: u32) -> Result<u64, StoreError> {
-        let removed = sqlx::query!(
-            "DELETE FROM abandoned_executions WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM abandoned_executions WHERE created_at < now() - $1 * interval '1 day'
-                ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
-            ))",
-            f64::from(days),
-            i64::from(limit),
-        );
-        Ok(removed.execute(&self.pool).await?.rows_affected())
-    }
 }

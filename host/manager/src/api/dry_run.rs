@@ -137,7 +137,8 @@ pub(crate) async fn dry_run(
         None => &letter.payload,
     };
     let created_at = letter.event_created_at;
-    let head = EventHead { id: letter.event, kind, trigger: &trigger.spec.name, attempt: 1, created_at };
+    let head =
+        EventHead { id: letter.event, kind, trigger: Some(&trigger.spec.name), attempt: 1, created_at };
     let (script, event) = (trigger.spec.script, head.with(payload));
     let version = request.version;
     let rehearsed = context.node.rehearse(Rehearsal { app: app.id, script, version, kind, event }).await;

@@ -24,7 +24,7 @@ use picloud_store::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::sync::oneshot;
 
-use super::{BUSY, Dispatcher, Handled, Task, event, no_script};
+use super::{BUSY, Dispatcher, Handled, Task, event, script::no_script};
 use crate::{
     admission::Permit,
     directory::{AppEntry, ScriptEntry},
@@ -190,12 +190,11 @@ impl Dispatcher {
                 tracing::warn!(%error, "a durable request could not be settled at once");
                 self.send(settlement);
             } else {
-                let _ = self.work.settled(claim.event);
+                self.ended(claim.event);
             }
         } else {
-            let _ = self.work.settled(claim.event);
+            self.ended(claim.event);
         }
-        self.invoker.metrics.event_done();
         let outcome = match &ran.outcome {
             Ok(response) => Ok(response.status().as_u16()),
             Err(fault) => Err(fault.code),

@@ -10,6 +10,7 @@ mod event;
 mod http;
 mod mail;
 mod schedule;
+mod script;
 mod settler;
 mod work;
 
@@ -22,13 +23,9 @@ use std::{
     time::Duration,
 };
 
-use picloud_core::{
-    Answer, AppId, ErrorCode, Event, EventHead, EventOrigin, ExecutionId, Fault, Mailer, OutboxKind, Outcome,
-    RequestId, TriggerConfig, TriggerKind,
-};
+use picloud_core::{AppId, ErrorCode, EventId, Mailer, OutboxKind, TriggerConfig};
 use picloud_store::{
-    Acknowledge, ClaimedEvent, EventFault, LaneClaim, LaneId, Resolved, Runnable, Settlement, Store,
-    StoreError, Verdict,
+    ClaimedEvent, EventFault, LaneClaim, LaneId, Resolved, Runnable, Settlement, Store, StoreError, Verdict,
 };
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -36,13 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    admission::Permit,
-    directory::{AppEntry, ScriptEntry},
-    history::Run,
-    invoker::{Invoker, NotAdmitted},
-    runner::{Fate, Job},
-};
+use crate::invoker::Invoker;
 pub(crate) use http::{Durable, Ended, StoredRequest, keep};
 use schedule::Schedule;
 use work::{Task, Work};
@@ -225,39 +216,33 @@ impl Dispatcher {
             app.map_or(0, |app| self.work.room(app.id, self.invoker.concurrency(&app)))
         };
         let claims = schedule.pick(room);
-        let suspect = self.claim_suspect().await?;
-        if claims.is_empty() && suspect.is_none() {
-            return Ok(false);
+        let has_begun_suspect = self.start_suspect(schedule).await?;
+        if claims.is_empty() {
+            return Ok(has_begun_suspect);
         }
-        let mut events = self.claim(&claims).await?;
+        self.beat_if_due().await?;
+        let events = self.store.claim(&claims).await?;
         let drained = drained(&claims, &events);
         for (lane, _) in &drained {
             schedule.rest(*lane);
         }
-        events.extend(suspect);
         self.start(events, schedule).await?;
         self.look_again(schedule, &drained).await?;
         Ok(true)
     }
 
-    /// Claims an event of a process that was lost, one at a time.
-    async fn claim_suspect(&self) -> Result<Option<ClaimedEvent>, StoreError> {
+    /// Claims an event of a process that was lost, one at a time, and starts it. Answers whether there was one.
+    async fn start_suspect(self: &Arc<Self>, schedule: &Schedule) -> Result<bool, StoreError> {
         if !self.has_suspects.load(Relaxed) || self.runs_suspect.load(Relaxed) {
-            return Ok(None);
+            return Ok(false);
         }
         self.beat_if_due().await?;
         let suspect = self.store.claim_suspect().await?;
-        self.has_suspects.store(suspect.is_some(), Relaxed);
-        self.runs_suspect.store(suspect.is_some(), Relaxed);
-        Ok(suspect)
-    }
-
-    async fn claim(&self, claims: &[LaneClaim]) -> Result<Vec<ClaimedEvent>, StoreError> {
-        if claims.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.beat_if_due().await?;
-        self.store.claim(claims).await
+        let is_some = suspect.is_some();
+        self.has_suspects.store(is_some, Relaxed);
+        self.runs_suspect.store(is_some, Relaxed);
+        self.start(suspect.into_iter().collect(), schedule).await?;
+        Ok(is_some)
     }
 
     /// Asks when lanes of which a claim has got all that was due have something again; and of how many it got any.
@@ -391,7 +376,7 @@ impl Dispatcher {
     }
 
     /// Whether an event may be handled, and by which trigger.
-    fn check(&self, event: &ClaimedEvent, resolved: &Resolved) -> Result<Option<Runnable>, EventFault> {
+    fn check(&self, event: &ClaimedEvent, resolved: &Resolved) -> Result<Option<Arc<Runnable>>, EventFault> {
         if event.lineage.depth > self.config.max_depth {
             let message = format!(
                 "the event is the {}th of its chain; at most {} may come of the first (PICLOUD_MAX_TRIGGER_DEPTH)",
@@ -405,7 +390,7 @@ impl Dispatcher {
         let Some(trigger) = resolved.of(event) else {
             return Err(EventFault::new(ErrorCode::TriggerNotFound, "the trigger of the event is gone"));
         };
-        event::refusal(trigger.state).map_or_else(|| Ok(Some(trigger.clone())), Err)
+        event::refusal(trigger.state).map_or_else(|| Ok(Some(Arc::clone(trigger))), Err)
     }
 
     async fn handle(self: &Arc<Self>, task: Task) {
@@ -423,153 +408,14 @@ impl Dispatcher {
         }
         match handled {
             Handled::Verdict(verdict) => self.settle(event, verdict),
-            Handled::Settled => {
-                self.invoker.metrics.event_done();
-                settler::free(&self.store, &self.work, event.claim.event);
-            }
+            Handled::Settled => self.ended(event.claim.event),
         }
     }
 
-    /// Runs the script that handles an event of a trigger.
-    async fn run_script(&self, task: &Task, kind: TriggerKind) -> Handled {
-        let event = &task.event;
-        let Some(app) = self.invoker.directory.by_id(event.app) else {
-            // It is being deleted, and its events with it.
-            return Handled::Verdict(Verdict::GiveBack { delay: BUSY });
-        };
-        let name = task.trigger.as_ref().map(|trigger| &trigger.script).or(event.script.as_ref());
-        let Some(script) = name.and_then(|name| app.scripts.get(name)) else {
-            return Handled::Verdict(no_script(name));
-        };
-        let script = match self.wanted_version(&app, script, event.version).await {
-            Ok(script) => script,
-            Err(verdict) => return Handled::Verdict(verdict),
-        };
-        let _permit = match self.admit(&app).await {
-            Ok(permit) => permit,
-            Err(verdict) => return Handled::Verdict(verdict),
-        };
-        self.run_admitted(task, kind, &app, &script).await
-    }
-
-    async fn run_admitted(
-        &self,
-        task: &Task,
-        kind: TriggerKind,
-        app: &AppEntry,
-        script: &Arc<ScriptEntry>,
-    ) -> Handled {
-        let event = &task.event;
-        let unnamed = || picloud_core::TriggerName::new("none").ok();
-        let trigger = task.trigger.as_ref().map(|trigger| trigger.name.clone()).or_else(unnamed);
-        let text = trigger.as_ref().map_or_else(String::new, |trigger| {
-            let (id, attempt) = (event.claim.event, event.claim.attempt);
-            EventHead { id, kind, trigger, attempt, created_at: event.created_at }.with(&event.payload)
-        });
-        let execution = ExecutionId::generate();
-        let origin = EventOrigin {
-            event: event.claim.event,
-            lineage: event.lineage,
-            trigger: task.trigger.as_ref().map(|trigger| trigger.name.clone()),
-            attempt: event.claim.attempt,
-        };
-        let run = Run {
-            id: execution,
-            request_id: RequestId::from_uuid(event.claim.event.as_uuid()),
-            app,
-            script,
-            kind: kind.event_kind(),
-            origin: Some(&origin),
-        };
-        let begun = self.invoker.history.begin(run);
-        let limit = app.limits.response_bytes;
-        let accept = |answer| match answer {
-            Answer::Value(value) if value.len() as u64 > limit => {
-                let message = format!("the value has {} bytes; the limit is {limit}", value.len());
-                Err(Fault::new(ErrorCode::BadResponse, message))
-            }
-            Answer::Value(_) => Ok(()),
-            Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
-        };
-        let acknowledge =
-            Acknowledge { claim: event.claim, lineage: event.lineage, dead_letter: event.dead_letter };
-        let job = Job {
-            app,
-            script,
-            execution,
-            egress: begun.egress(),
-            spent: &begun.spent.clone(),
-            acknowledge: Some(acknowledge),
-            keep: None,
-        };
-        let make = || Event::Trigger { kind, event: text.clone() };
-        let ran = self.invoker.runner.run(job, make, accept).await;
-        let outcome =
-            ran.outcome.as_ref().map_or_else(|fault| Outcome::Failed(fault.clone()), |()| Outcome::Succeeded);
-        begun.finish(outcome, None, ran.usage, ran.logs);
-        match (ran.outcome, ran.fate) {
-            (_, Fate::Committed | Fate::Superseded) => Handled::Settled,
-            (Ok(()), Fate::Open) => Handled::Verdict(Verdict::Done {
-                dead_letter: event.dead_letter,
-                is_grouped: event.group.is_some(),
-            }),
-            (Err(fault), Fate::Open) => {
-                let policy = event::policy(task.trigger.as_ref(), self.config.retry);
-                let script = (script.name.clone(), script.version);
-                Handled::Verdict(event::after_failure(&fault, event.claim.attempt, &policy, script))
-            }
-        }
-    }
-
-    /// Waits for a slot. Where there is none, or no fuel is left, the event is given back.
-    async fn admit(&self, app: &AppEntry) -> Result<Permit, Verdict> {
-        self.invoker.admit(app).await.map_err(|refusal| match refusal {
-            NotAdmitted::Refused(_) => Verdict::GiveBack { delay: BUSY },
-            NotAdmitted::OverBudget(over) => {
-                Verdict::GiveBack { delay: Duration::from_secs(u64::from(over.retry_after())) }
-            }
-        })
-    }
-
-    /// The version of a script that is to handle an event: the active one, or one that was chosen.
-    pub(crate) async fn wanted_version(
-        &self,
-        app: &AppEntry,
-        script: &Arc<ScriptEntry>,
-        version: Option<i32>,
-    ) -> Result<Arc<ScriptEntry>, Verdict> {
-        match version {
-            Some(version) if version != script.version => self.chosen_version(app, script, version).await,
-            _ => Ok(Arc::clone(script)),
-        }
-    }
-
-    async fn chosen_version(
-        &self,
-        app: &AppEntry,
-        script: &ScriptEntry,
-        version: i32,
-    ) -> Result<Arc<ScriptEntry>, Verdict> {
-        match self.store.version_image(app.id, &script.name, version).await {
-            Ok(Some((image, secrets))) => Ok(Arc::new(ScriptEntry {
-                name: script.name.clone(),
-                version,
-                image,
-                secrets,
-                limits: script.limits,
-            })),
-            Ok(None) => Err(Verdict::Dead {
-                fault: EventFault::new(
-                    ErrorCode::ScriptNotFound,
-                    format!("version {version} of the script {} does not exist any more", script.name),
-                ),
-                script: Some((script.name.clone(), version)),
-            }),
-            Err(error) => {
-                tracing::warn!(%error, "a version of a script could not be read");
-                Err(Verdict::GiveBack { delay: BUSY })
-            }
-        }
+    /// An event has left the outbox without the settler.
+    fn ended(&self, event: EventId) {
+        self.invoker.metrics.event_done();
+        settler::free(&self.store, &self.work, event);
     }
 
     fn settle(&self, event: &ClaimedEvent, verdict: Verdict) {
@@ -602,12 +448,4 @@ fn drained(claims: &[LaneClaim], events: &[ClaimedEvent]) -> Vec<(LaneId, usize)
     let claimed = |claim: &LaneClaim| events.iter().filter(|event| event.lane == claim.lane).count();
     let drained = claims.iter().map(|claim| (claim.lane, claimed(claim), claim.most as usize));
     drained.filter(|(_, claimed, most)| claimed < most).map(|(lane, claimed, _)| (lane, claimed)).collect()
-}
-
-fn no_script(name: Option<&picloud_core::ScriptName>) -> Verdict {
-    let message = match name {
-        Some(name) => format!("the script {name} does not exist any more"),
-        None => "nothing says which script is to handle the event".to_owned(),
-    };
-    Verdict::Dead { fault: EventFault::new(ErrorCode::ScriptNotFound, message), script: None }
 }

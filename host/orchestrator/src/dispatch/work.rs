@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ const SHORTEST: Duration = Duration::from_micros(10);
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) event: ClaimedEvent,
-    pub(super) trigger: Option<Runnable>,
+    pub(super) trigger: Option<Arc<Runnable>>,
 }
 
 /// What was claimed and is not settled.

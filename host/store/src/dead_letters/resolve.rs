@@ -151,19 +151,6 @@ impl Store {
         transaction.commit().await?;
         Ok(())
     }
-
-    /// Removes at most `limit` letters that are older than `days`, and answers how many.
-    pub async fn remove_old_dead_letters(&self, days: u16, limit: u32) -> Result<u64, StoreError> {
-        let removed = sqlx::query!(
-            "DELETE FROM dead_letters WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM dead_letters WHERE created_at < now() - $1 * interval '1 day'
-                ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
-            ))",
-            f64::from(days),
-            i64::from(limit),
-        );
-        Ok(removed.execute(&self.pool).await?.rows_affected())
-    }
 }
 
 async fn resolve(

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::{
     MailQuota, NewEvent, OutboxLimit,
-    insert::{Inserted, TRIES, insert},
+    insert::{Inserted, again, insert},
     mail,
 };
 use crate::{Store, StoreError, triggers};
@@ -175,18 +175,9 @@ impl Store {
         limit: OutboxLimit,
     ) -> Result<super::Enqueued, StoreError> {
         let emitting = Emitting { limit, mails: MailQuota(u64::MAX), parent: None };
-        let mut tries = 1;
-        loop {
-            match self.try_emit(app, emissions, &emitting).await {
-                Ok(inserted) => {
-                    self.wakes.wake(&inserted.lanes);
-                    return Ok(inserted.enqueued);
-                }
-                // A lane went with an app that was made again.
-                Err(StoreError::Conflict) if tries < TRIES => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        let inserted = again(|| self.try_emit(app, emissions, &emitting)).await?;
+        self.wakes.wake(&inserted.lanes);
+        Ok(inserted.enqueued)
     }
 
     async fn try_emit(

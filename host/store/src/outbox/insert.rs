@@ -13,7 +13,7 @@ use super::{LaneId, NewEvent, OutboxLimit, groups, lanes::LaneKey};
 use crate::{Store, StoreError, text::bigint};
 
 /// How often an insert is begun again whose lanes went with an app that was made again.
-pub(super) const TRIES: u32 = 3;
+const TRIES: u32 = 3;
 
 /// What became of events that were to be put into the outbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,17 +41,9 @@ impl Store {
         events: &[NewEvent],
         limit: OutboxLimit,
     ) -> Result<Enqueued, StoreError> {
-        let mut tries = 1;
-        loop {
-            match self.try_enqueue(app, events, limit).await {
-                Ok(inserted) => {
-                    self.wakes.wake(&inserted.lanes);
-                    return Ok(inserted.enqueued);
-                }
-                Err(StoreError::Conflict) if tries < TRIES => tries += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        let inserted = again(|| self.try_enqueue(app, events, limit)).await?;
+        self.wakes.wake(&inserted.lanes);
+        Ok(inserted.enqueued)
     }
 
     async fn try_enqueue(
@@ -64,6 +56,20 @@ impl Store {
         let inserted = insert(self, &mut transaction, app, events, limit).await?;
         transaction.commit().await?;
         Ok(inserted)
+    }
+}
+
+/// Does again what came upon a lane that went with its app.
+pub(super) async fn again<T, F>(work: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut tries = 1;
+    loop {
+        match work().await {
+            Err(StoreError::Conflict) if tries < TRIES => tries += 1,
+            ended => return ended,
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use picloud_core::{AppId, Emission, Emitted, TriggerId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{NewEvent, OutboxLimit, insert};
+use super::{
+    NewEvent, OutboxLimit,
+    insert::{again, insert},
+};
 use crate::{Store, StoreError, text::bigint};
-
-/// How often an insert is begun again whose lanes went with an app that was made again.
-const TRIES: u32 = 3;
 
 /// The most e-mails of an app in a day (UTC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,7 @@ impl Store {
         // In one order, so that no two wait for each other.
         let mut batches: Vec<&AppEvents> = batches.iter().collect();
         batches.sort_by_key(|batch| batch.app);
-        let mut tries = 1;
-        loop {
-            match self.try_enqueue_for_apps(&batches).await {
-                Err(StoreError::Conflict) if tries < TRIES => tries += 1,
-                ended => return ended,
-            }
-        }
+        again(|| self.try_enqueue_for_apps(&batches)).await
     }
 
     async fn try_enqueue_for_apps(&self, batches: &[&AppEvents]) -> Result<(), StoreError> {
@@ -78,19 +72,6 @@ impl Store {
         transaction.commit().await?;
         self.wakes.wake(&lanes);
         Ok(())
-    }
-
-    /// Removes at most `limit` counters of days that are over, and answers how many.
-    pub async fn remove_old_mail_counters(&self, limit: u32) -> Result<u64, StoreError> {
-        let removed = sqlx::query!(
-            "DELETE FROM mails_sent WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM mails_sent
-                WHERE day < (statement_timestamp() AT TIME ZONE 'UTC')::date - 1
-                ORDER BY day LIMIT $1 FOR UPDATE SKIP LOCKED
-            ))",
-            i64::from(limit),
-        );
-        Ok(removed.execute(&self.pool).await?.rows_affected())
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is to handle events that were claimed: asked for each batch, so that a trigger that was changed, disabled or
 //! deleted, and a principal that may not any more, count from the next event on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use picloud_core::{
     AppId, AppRole, Capability, InstanceRole, PrincipalId, ScriptName, TriggerId, TriggerKind, TriggerName,
@@ -51,13 +54,13 @@ pub enum TriggerState {
 /// The triggers that are to handle some events.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
-    triggers: BTreeMap<TriggerId, Runnable>,
+    triggers: BTreeMap<TriggerId, Arc<Runnable>>,
     consumers: BTreeMap<LaneId, TriggerId>,
 }
 
 impl Resolved {
     /// What is to handle an event; `None` if no trigger is there.
-    pub fn of(&self, event: &ClaimedEvent) -> Option<&Runnable> {
+    pub fn of(&self, event: &ClaimedEvent) -> Option<&Arc<Runnable>> {
         let id = event.trigger.or_else(|| self.consumers.get(&event.lane).copied())?;
         self.triggers.get(&id)
     }
@@ -118,7 +121,7 @@ impl Store {
             if let Some(lane) = row.lane {
                 resolved.consumers.insert(LaneId(lane), id);
             }
-            resolved.triggers.insert(id, runnable);
+            resolved.triggers.insert(id, Arc::new(runnable));
         }
         Ok(resolved)
     }

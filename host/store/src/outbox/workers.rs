@@ -87,8 +87,8 @@ impl Store {
             FROM (SELECT DISTINCT claimed_by FROM outbox WHERE claimed_by IS NOT NULL AND claimed_by <> $1) o
             LEFT JOIN outbox_workers w ON w.id = o.claimed_by"#,
             self.worker.as_uuid(),
-            STALE.as_millis() as i64 as f64,
-            SILENT.as_millis() as i64 as f64,
+            STALE.as_millis() as f64,
+            SILENT.as_millis() as f64,
             i64::from(MEMBERSHIP),
         );
         let others = others.fetch_all(&self.claims).await?;
@@ -109,14 +109,13 @@ impl Store {
     async fn take_over(&self, lost: WorkerId, max_attempts: u16) -> Result<(u64, u64), StoreError> {
         let mut transaction = self.pool.begin().await?;
         // The process may have come back to life since it was looked at.
-        let gone = sqlx::query!(
-            "DELETE FROM outbox_workers WHERE id = $1
-                AND heartbeat_at >= statement_timestamp() - $2 * interval '1 millisecond'",
+        let is_back = sqlx::query_scalar!(
+            r#"SELECT heartbeat_at >= statement_timestamp() - $2 * interval '1 millisecond' AS "is_back!"
+            FROM outbox_workers WHERE id = $1 FOR UPDATE"#,
             lost.as_uuid(),
-            SILENT.as_millis() as i64 as f64,
+            SILENT.as_millis() as f64,
         );
-        if gone.execute(&mut *transaction).await?.rows_affected() > 0 {
-            transaction.rollback().await?;
+        if is_back.fetch_optional(&mut *transaction).await? == Some(true) {
             return Ok((0, 0));
         }
         let fault = EventFault::new(ErrorCode::WorkerLost, "the process that handled it was lost");

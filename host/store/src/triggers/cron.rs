@@ -18,6 +18,9 @@ use crate::{
 /// The most triggers that are looked after at once.
 const BATCH: i64 = 100;
 
+/// A schedule that cannot be read is looked at again after this.
+const UNREADABLE: Duration = Duration::from_hours(1);
+
 /// What looking after the schedules did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CronRound {
@@ -84,8 +87,16 @@ impl Store {
         round: &mut CronRound,
     ) -> Result<Vec<crate::LaneId>, StoreError> {
         let (trigger, app) = (TriggerId::from_uuid(due.trigger_id), AppId::from_uuid(due.app_id));
-        let source =
-            cron_source(&due.schedule, &due.timezone, &due.missed, due.max_lateness_ms, due.jitter_ms)?;
+        let read = cron_source(&due.schedule, &due.timezone, &due.missed, due.max_lateness_ms, due.jitter_ms);
+        let source = match read {
+            Ok(source) => source,
+            Err(error) => {
+                // Such as a zone that the database of zones has lost. The schedules of others go on.
+                tracing::error!(%error, %trigger, %app, "a schedule cannot be read; looking at it again in an hour");
+                advance(connection, trigger, Some(due.now + UNREADABLE)).await?;
+                return Ok(Vec::new());
+            }
+        };
         let slots = source.due(due.next_at, due.now);
         let mut events = Vec::with_capacity(slots.run.len());
         for slot in &slots.run {
@@ -119,12 +130,7 @@ impl Store {
         round.missed += new.iter().filter(|id| id.is_none()).count();
         // Schedules are bounded by themselves: they are not counted against the app's limit.
         let inserted = insert(self, connection, app, &events, OutboxLimit(u64::MAX)).await?;
-        let advanced = sqlx::query!(
-            "UPDATE cron_trigger_details SET next_at = $2 WHERE trigger_id = $1",
-            due.trigger_id,
-            slots.next,
-        );
-        advanced.execute(connection).await?;
+        advance(connection, trigger, slots.next).await?;
         Ok(inserted.lanes.into_iter().collect())
     }
 
@@ -137,17 +143,19 @@ impl Store {
         let next = next.fetch_one(&self.claims).await?;
         Ok(next.map(|microseconds| Duration::from_micros(microseconds.try_into().unwrap_or(0))))
     }
+}
 
-    /// Removes at most `limit` times that are older than `days`, and answers how many.
-    pub async fn remove_old_cron_slots(&self, days: u16, limit: u32) -> Result<u64, StoreError> {
-        let removed = sqlx::query!(
-            "DELETE FROM cron_slots WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM cron_slots WHERE created_at < now() - $1 * interval '1 day'
-                ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
-            ))",
-            f64::from(days),
-            i64::from(limit),
-        );
-        Ok(removed.execute(&self.pool).await?.rows_affected())
-    }
+/// Notes the next time of a schedule.
+async fn advance(
+    connection: &mut PgConnection,
+    trigger: TriggerId,
+    next: Option<OffsetDateTime>,
+) -> Result<(), StoreError> {
+    let advanced = sqlx::query!(
+        "UPDATE cron_trigger_details SET next_at = $2 WHERE trigger_id = $1",
+        trigger.as_uuid(),
+        next,
+    );
+    advanced.execute(connection).await?;
+    Ok(())
 }
