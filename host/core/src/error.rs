@@ -56,6 +56,10 @@ codes! {
     ClientGone = "client_gone";
     /// The process that handled the event was lost, and no attempt is left or its caller is gone.
     WorkerLost = "worker_lost";
+    /// The event was cancelled while it waited.
+    EventCancelled = "event_cancelled";
+    /// The event that is to be taken back is being handled.
+    EventRunning = "event_running";
     /// The event is deeper in its chain than events may be.
     TriggerDepth = "trigger_depth_exceeded";
     /// The trigger that was to handle the event is gone.

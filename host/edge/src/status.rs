@@ -20,6 +20,8 @@ const fn entry(code: ErrorCode) -> (StatusCode, &'static str) {
         E::InvokeDepth => (S::BAD_GATEWAY, "Scripts invoke each other too deeply"),
         E::Conflict => (S::CONFLICT, "The data was changed by another invocation"),
         E::ClientGone => (S::REQUEST_TIMEOUT, "The client went away"),
+        E::EventRunning => (S::CONFLICT, "The event is being handled"),
+        E::EventCancelled => (S::GONE, "The event was cancelled while it waited"),
         E::WorkerLost => (S::SERVICE_UNAVAILABLE, "The process that handled the event was lost"),
         E::TriggerDepth => (S::CONFLICT, "The event is too deep in its chain"),
         E::TriggerNotFound => (S::NOT_FOUND, "The trigger of the event is gone"),

@@ -14,9 +14,10 @@ use picloud_core::{Capability, ErrorCode, Scope};
 use crate::{
     access::{self, Access, Gate},
     api::{
-        apps, audit, bundle, data, dead_letters, domains, dry_run, egress, endpoint_access, executions,
-        files, grants, identities, invoke, issuer_sessions, limits, logs, members, node, principals, queues,
-        routes, script_limits, scripts, secrets, sessions, signing_keys, tokens, triggers, usage, variables,
+        apps, audit, bundle, data, dead_letters, domains, dry_run, egress, endpoint_access, events,
+        executions, files, grants, identities, invoke, issuer_sessions, limits, logs, members, node,
+        principals, queues, routes, script_limits, scripts, secrets, sessions, signing_keys, tokens,
+        triggers, usage, variables,
     },
     context::Context,
     error::ApiError,
@@ -147,16 +148,23 @@ endpoints! {
     PATCH  "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::change_trigger;
     DELETE "/api/v1/apps/{app}/triggers/{trigger}"           TRIGGERS       => triggers::delete_trigger;
     GET    "/api/v1/apps/{app}/triggers/{trigger}/schedule"  READ_SCRIPTS   => triggers::read_schedule;
+    POST   "/api/v1/apps/{app}/triggers/{trigger}/fire"      TRIGGERS       => triggers::fire_trigger;
 
     GET    "/api/v1/apps/{app}/queues"                       READ_DATA      => queues::list_queues;
+    GET    "/api/v1/apps/{app}/queues/{queue}"               READ_DATA      => queues::get_queue;
+    PATCH  "/api/v1/apps/{app}/queues/{queue}"               TRIGGERS       => queues::change_queue;
     POST   "/api/v1/apps/{app}/queues/{queue}/messages"      WRITE_DATA     => queues::send_message;
     POST   "/api/v1/apps/{app}/queues/{queue}/pause"         TRIGGERS       => queues::pause_queue;
     POST   "/api/v1/apps/{app}/queues/{queue}/resume"        TRIGGERS       => queues::resume_queue;
     POST   "/api/v1/apps/{app}/topics/{topic}/publish"       WRITE_DATA     => queues::publish;
-    GET    "/api/v1/apps/{app}/outbox"                       READ_DATA      => queues::list_outbox;
-    GET    "/api/v1/apps/{app}/events/{id}"                  READ_DATA      => queues::get_event;
+    GET    "/api/v1/apps/{app}/outbox"                       READ_DATA      => events::list_outbox;
+    GET    "/api/v1/apps/{app}/events/{id}"                  READ_DATA      => events::get_event;
+    DELETE "/api/v1/apps/{app}/events/{id}"                  DEAD_LETTERS   => events::cancel_event;
+    GET    "/api/v1/apps/{app}/events/{id}/tree"             READ_DATA      => events::event_tree;
     GET    "/api/v1/apps/{app}/dead-letters"                 READ_DATA      => dead_letters::list_dead_letters;
     GET    "/api/v1/apps/{app}/dead-letters/fingerprints"    READ_DATA      => dead_letters::list_fingerprints;
+    POST   "/api/v1/apps/{app}/dead-letters/replay"          DEAD_LETTERS   => dead_letters::replay_many;
+    POST   "/api/v1/apps/{app}/dead-letters/ignore"          DEAD_LETTERS   => dead_letters::ignore_many;
     GET    "/api/v1/apps/{app}/dead-letters/{id}"            READ_DATA      => dead_letters::get_dead_letter;
     POST   "/api/v1/apps/{app}/dead-letters/{id}/replay"     DEAD_LETTERS   => dead_letters::replay_dead_letter;
     POST   "/api/v1/apps/{app}/dead-letters/{id}/ignore"     DEAD_LETTERS   => dead_letters::ignore_dead_letter;
@@ -188,6 +196,7 @@ endpoints! {
 
     GET    "/api/v1/apps/{app}/executions"                   READ_LOGS      => executions::list_executions;
     GET    "/api/v1/apps/{app}/executions/{id}"              READ_LOGS      => executions::get_execution;
+    GET    "/api/v1/apps/{app}/executions/{id}/tree"         READ_LOGS      => executions::execution_tree;
     GET    "/api/v1/apps/{app}/logs"                         READ_LOGS      => logs::read_logs;
     GET    "/api/v1/apps/{app}/usage"                        READ_LOGS      => usage::read_usage;
 }

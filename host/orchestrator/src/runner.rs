@@ -233,6 +233,7 @@ impl Runner {
             outbox: OutboxLimit(job.app.limits.outbox_events),
             kv_triggers: job.app.kv_triggers,
             mails: MailQuota(job.app.limits.mails_per_day),
+            execution: Some(job.execution),
             acknowledge,
             answer,
         };

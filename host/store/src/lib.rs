@@ -53,7 +53,8 @@ pub use callers::{AppCaller, Lack};
 pub use changes::{Change, ChangeListener};
 pub use config::{DatabaseAddress, StoreConfig};
 pub use dead_letters::{
-    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, Replay, Replayed, Resolution,
+    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, MAX_MANY, ManyReplayed, Replay, Replayed,
+    Resolution,
 };
 pub use directory::{AppDirectory, DirectoryRoute, DirectoryScript, DirectoryTrigger, RouteKey};
 pub use domains::{Domain, DomainCheck};
@@ -70,8 +71,9 @@ pub use kv::{
 pub use members::Member;
 pub use outbox::{
     AppEvents, Claim, ClaimedEvent, DueLane, Enqueued, EventFault, Lane, LaneClaim, LaneId, MailQuota,
-    NewEvent, OutboxLimit, OutboxRow, OwnClaim, Queue, ReplyTo, Rescued, Resolved, Runnable, SILENT, STALE,
-    Settlement, TriggerState, Verdict, WaitState, Woken,
+    NewEvent, NodeState, OutboxLimit, OutboxRow, OwnClaim, Queue, QueueChange, QueueConcurrency, ReplyTo,
+    Rescued, Resolved, Runnable, SILENT, STALE, Settlement, Tree, TreeNode, TriggerState, Verdict, WaitState,
+    Woken,
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};

@@ -56,6 +56,12 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Builds the platform's program with the features that the tests build it with: for others, the sandbox's compiler
+/// would be built a second time.
+pub(crate) fn build_program(root: &Path, profile: &str) -> Result<()> {
+    run(cargo(root).args(["build", "--locked", "--workspace", "--bin", "picloud", "--profile", profile]))
+}
+
 /// The path of a program in `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -56,14 +56,7 @@ pub(crate) fn up(root: &Path, arguments: &UpArguments) -> Result<()> {
         Ok(if guest::build(root)?.fresh { "up to date" } else { "built" }.into())
     })?;
     steps.step("Program (the first build takes about ten minutes on two cores)", || {
-        process::run(process::cargo(root).args([
-            "build",
-            "--locked",
-            "--package",
-            "picloud",
-            "--profile",
-            profile,
-        ]))?;
+        process::build_program(root, profile)?;
         Ok(place.program.display().to_string())
     })?;
     let mut server = None;

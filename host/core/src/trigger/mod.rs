@@ -5,6 +5,7 @@ mod due;
 mod emission;
 mod pattern;
 mod retry;
+mod sample;
 mod schedule;
 mod spec;
 mod text;
@@ -13,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EventId, EventKind};
+use crate::{EventId, EventKind, ExecutionId};
 
 pub use config::{TriggerConfig, TriggerConfigError};
 pub use due::DueSlots;
@@ -140,9 +141,9 @@ impl OutboxKind {
 /// Where an event stands in its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// The first event of the chain.
+    /// The first event of the chain, or the run that it came of.
     pub root: EventId,
-    /// The event whose handling made this one.
+    /// The event whose handling made this one, or the run that it came of.
     pub parent: Option<EventId>,
     /// How many events of the chain came before it.
     pub depth: u16,
@@ -152,6 +153,13 @@ impl Lineage {
     /// Of an event that starts a chain.
     pub const fn root(event: EventId) -> Self {
         Self { root: event, parent: None, depth: 0 }
+    }
+
+    /// Of an event that a run makes which handles no event, as that of a request whose client waits: it is known by the run's
+    /// id, and does not count.
+    pub const fn of_run(run: ExecutionId) -> Self {
+        let run = EventId::from_uuid(run.as_uuid());
+        Self { root: run, parent: Some(run), depth: 0 }
     }
 
     /// Of an event that the handling of `event`, which has this lineage, makes.

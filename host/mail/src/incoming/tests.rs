@@ -23,6 +23,20 @@ fn parse_within(raw: &[u8], most: usize) -> Result<Value, MailRefusal> {
 }
 
 #[test]
+fn the_sample_of_a_trigger_for_mail_has_the_fields_of_a_mail() {
+    let keys = |mail: &Value| mail.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let sample =
+        picloud_core::TriggerSource::Email { address: None }.sample(time::OffsetDateTime::UNIX_EPOCH);
+    let mail = parse("From: Ada <ada@example.org>\r\nSubject: x\r\nTo: b@example.org\r\n\r\nHello\r\n");
+    assert_eq!(keys(&sample), keys(&mail));
+    for part in ["from", "envelope"] {
+        assert_eq!(keys(&sample[part]), keys(&mail[part]), "{part}");
+    }
+    assert_eq!(keys(&sample["to"][0]), keys(&mail["to"][0]));
+    assert_eq!(sample["headers"].is_array(), mail["headers"].is_array());
+}
+
+#[test]
 fn a_plain_mail_has_all_its_fields() {
     let mail = parse(
         "From: =?utf-8?Q?Ada_L=C3=B6w?= <ada@example.org>\r\nTo: orders@apps.example.org, \"B, C\" <b@example.org>\r\n\

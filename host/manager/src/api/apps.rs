@@ -49,6 +49,15 @@ pub(crate) struct AppView {
     created_at: OffsetDateTime,
 }
 
+/// An app, and what there is to look after.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AppDetail {
+    #[serde(flatten)]
+    app: AppView,
+    /// Dead letters that nobody has looked after.
+    unresolved_dead_letters: u64,
+}
+
 impl AppView {
     fn of(context: &Context, app: App) -> Self {
         let url = context.config.apps.url(&app.name, "/");
@@ -89,9 +98,13 @@ pub(crate) async fn create_app(
 
 /// An app.
 #[utoipa::path(get, path = "/api/v1/apps/{app}", tag = "apps",
-    responses((status = 200, description = "The app", body = AppView)))]
-pub(crate) async fn get_app(State(context): State<Context>, TargetApp(app): TargetApp) -> Json<AppView> {
-    Json(AppView::of(&context, app))
+    responses((status = 200, description = "The app", body = AppDetail)))]
+pub(crate) async fn get_app(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+) -> Result<Json<AppDetail>, ApiError> {
+    let unresolved_dead_letters = context.store.unresolved_dead_letters(app.id).await.map_err(from_store)?;
+    Ok(Json(AppDetail { app: AppView::of(&context, app), unresolved_dead_letters }))
 }
 
 /// Removes an app with all that belongs to it: scripts, routes, data, history.

@@ -8,7 +8,8 @@ use axum::{
 };
 use picloud_core::{App, DeadLetterId, ErrorCode, EventId, PrincipalId, ScriptName, TriggerName};
 use picloud_store::{
-    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, OutboxLimit, Replay, Replayed, StoreError,
+    DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, MAX_MANY, ManyReplayed, OutboxLimit, Replay,
+    Replayed, Resolution, StoreError,
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
@@ -20,7 +21,7 @@ use crate::{
     audit::AuditNote,
     context::Context,
     error::ApiError,
-    extract::{JSON_BYTES, PathNames, QueryOf, check_json, read_json},
+    extract::{JSON_BYTES, JsonBody, PathNames, QueryOf, check_json, read_json},
     page::{Cursor, Page, PageLimit, start},
     store_error::from_store,
 };
@@ -195,6 +196,90 @@ pub(crate) struct NewReplay {
     version: Option<i32>,
 }
 
+/// Which dead letters are meant: those that are open, with all that is given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ManyLetters {
+    /// With this fingerprint.
+    fingerprint: Option<String>,
+    /// Of the trigger of this name.
+    #[schema(value_type = Option<String>)]
+    trigger: Option<TriggerName>,
+    /// Of this script.
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// `unresolved`, `ignored` or `handler_failed`; `unresolved` if it is left out.
+    #[serde(default, deserialize_with = "state")]
+    #[schema(value_type = Option<String>)]
+    resolution: Option<LetterState>,
+    /// Where neither fingerprint, trigger nor script is given: that all are meant.
+    #[serde(default)]
+    all: bool,
+    /// The most of one call, 1 to 1,000; 1,000 if it is left out.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+impl ManyLetters {
+    fn checked(self) -> Result<(DeadLetterFilter, u32), ApiError> {
+        let Self { fingerprint, trigger, script, resolution, all, limit } = self;
+        let invalid =
+            |field: &'static str, detail: String| ApiError::new(ErrorCode::Invalid, detail).field(field);
+        let is_narrow = fingerprint.is_some() || trigger.is_some() || script.is_some();
+        if all == is_narrow {
+            let detail = "give a fingerprint, a trigger or a script, or else \"all\": true";
+            return Err(invalid("all", detail.into()));
+        }
+        if fingerprint.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err(invalid("fingerprint", "fingerprint has U+0000, which none has".into()));
+        }
+        if let Some(LetterState::Resolved(
+            resolution @ (Resolution::Replayed | Resolution::HandledByScript),
+        )) = resolution
+        {
+            let detail = format!(
+                "resolution is {}: nothing is left to be done; allowed are unresolved, ignored, handler_failed",
+                resolution.as_str()
+            );
+            return Err(invalid("resolution", detail));
+        }
+        let most = limit.unwrap_or(MAX_MANY);
+        if !(1..=MAX_MANY).contains(&most) {
+            return Err(invalid("limit", format!("limit is {most}; allowed is 1 to {MAX_MANY}")));
+        }
+        Ok((DeadLetterFilter { state: resolution, fingerprint, trigger, script }, most))
+    }
+}
+
+/// What a replay of many made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ManyReplayedView {
+    /// The letters that are replayed now, the oldest first.
+    replayed: Vec<ReplayedLetter>,
+    /// How many more there are of those that are meant: call again.
+    remaining: u64,
+}
+
+/// A letter, and the event that replays it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReplayedLetter {
+    /// The letter.
+    #[schema(value_type = uuid::Uuid)]
+    id: DeadLetterId,
+    /// The event.
+    #[schema(value_type = uuid::Uuid)]
+    event_id: EventId,
+}
+
+/// How many letters are ignored now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ManyIgnored {
+    /// So many.
+    ignored: u64,
+    /// How many more there are of those that are meant: call again.
+    remaining: u64,
+}
+
 /// What a replay made.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayAnswer {
@@ -294,6 +379,44 @@ pub(crate) async fn replay_dead_letter(
     };
     let note = AuditNote { detail: Some(detail.into()), ..AuditNote::default() };
     Ok((StatusCode::ACCEPTED, Extension(note), Json(ReplayAnswer { event_id, already })).into_response())
+}
+
+/// Puts many dead letters into the outbox again, the oldest first: those that are wanted, all or none.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/dead-letters/replay", tag = "dead letters",
+    request_body = ManyLetters,
+    responses((status = 202, description = "The events that replay them", body = ManyReplayedView)))]
+pub(crate) async fn replay_many(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    JsonBody(wanted): JsonBody<ManyLetters>,
+) -> Result<Response, ApiError> {
+    let (filter, most) = wanted.checked()?;
+    let limit = OutboxLimit(app.limits.outbox_events);
+    let replayed = context.store.replay_dead_letters(app.id, &filter, most, caller.principal.id, limit).await;
+    let ManyReplayed { events, remaining } = replayed.map_err(from_store)?;
+    let replayed: Vec<ReplayedLetter> =
+        events.into_iter().map(|(id, event_id)| ReplayedLetter { id, event_id }).collect();
+    let note = AuditNote { detail: Some(format!("{} replayed", replayed.len())), ..AuditNote::default() };
+    Ok((StatusCode::ACCEPTED, Extension(note), Json(ManyReplayedView { replayed, remaining }))
+        .into_response())
+}
+
+/// Says of many dead letters that nothing is to be done about them, the oldest first.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/dead-letters/ignore", tag = "dead letters",
+    request_body = ManyLetters,
+    responses((status = 200, description = "How many they were", body = ManyIgnored)))]
+pub(crate) async fn ignore_many(
+    State(context): State<Context>,
+    caller: Caller,
+    TargetApp(app): TargetApp,
+    JsonBody(wanted): JsonBody<ManyLetters>,
+) -> Result<Response, ApiError> {
+    let (filter, most) = wanted.checked()?;
+    let ignored = context.store.ignore_dead_letters(app.id, &filter, most, caller.principal.id).await;
+    let (ignored, remaining) = ignored.map_err(from_store)?;
+    let note = AuditNote { detail: Some(format!("{ignored} ignored")), ..AuditNote::default() };
+    Ok((Extension(note), Json(ManyIgnored { ignored, remaining })).into_response())
 }
 
 /// Says that nothing is to be done about a dead letter. Again, it changes nothing.

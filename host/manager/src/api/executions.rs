@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 use picloud_core::{
-    App, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
+    App, EgressRecord, ErrorCode, EventId, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
 };
 use picloud_store::{Execution, ExecutionFilter, OutcomeFilter, PageSize};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -11,7 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::TargetApp,
-    api::{logs::LogView, scripts::not_found},
+    api::{
+        events::{TreeView, tree},
+        logs::LogView,
+        scripts::not_found,
+    },
     context::Context,
     error::ApiError,
     extract::{PathNames, QueryOf},
@@ -227,17 +231,29 @@ pub(crate) async fn get_execution(
     PathNames((_, id)): PathNames<(String, ExecutionId)>,
 ) -> Result<Json<ExecutionDetail>, ApiError> {
     let found = context.store.execution(app.id, id).await.map_err(from_store)?;
-    let Some(execution) = found else {
-        return Err(ApiError::new(
-            ErrorCode::NotFound,
-            format!(
-                "no execution {id} in app \"{}\"; it may have been too long ago, or not stored yet",
-                app.name
-            ),
-        ));
-    };
+    let execution = found.ok_or_else(|| no_execution(&app, id))?;
     let logs = context.store.execution_logs(app.id, id).await.map_err(from_store)?;
     let logs = logs.into_iter().map(LogView::from).collect();
     let egress = context.store.execution_egress(app.id, id).await.map_err(from_store)?;
     Ok(Json(ExecutionDetail { execution: execution.into(), logs, egress }))
+}
+
+/// The causal tree of an execution: what its event came of, and all that came of that, as far as it is known.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/executions/{id}/tree", tag = "history",
+    responses((status = 200, description = "The tree", body = TreeView)))]
+pub(crate) async fn execution_tree(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, id)): PathNames<(String, ExecutionId)>,
+) -> Result<Json<TreeView>, ApiError> {
+    let found = tree(&context, &app, EventId::from_uuid(id.as_uuid())).await?;
+    found.ok_or_else(|| no_execution(&app, id))
+}
+
+fn no_execution(app: &App, id: ExecutionId) -> ApiError {
+    let detail = format!(
+        "no execution {id} in app \"{}\"; it may have been too long ago, or not stored yet",
+        app.name
+    );
+    ApiError::new(ErrorCode::NotFound, detail)
 }

@@ -9,6 +9,7 @@ pub(crate) mod domains;
 pub(crate) mod dry_run;
 pub(crate) mod egress;
 pub(crate) mod endpoint_access;
+pub(crate) mod events;
 pub(crate) mod executions;
 pub(crate) mod files;
 pub(crate) mod grants;

@@ -8,23 +8,32 @@ use axum::{
     http::StatusCode,
 };
 use picloud_core::{
-    App, DeadLetterId, DedupeKey, Emission, Emitted, ErrorCode, EventId, ExecutionId, GroupKey,
-    MessageOptions, QueueName, ScriptName, TopicName, TriggerName,
+    App, DedupeKey, Emission, Emitted, ErrorCode, EventId, GroupKey, MessageOptions, QueueName, TopicName,
+    TriggerName, TriggerSource,
 };
-use picloud_store::{Enqueued, OutboxLimit, OutboxRow, Queue};
-use serde::{Deserialize, Serialize};
+use picloud_store::{Enqueued, OutboxLimit, Queue, QueueChange, QueueConcurrency};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{OneOfBuilder, Ref, RefOr, Schema},
+};
 
 use crate::{
     access::TargetApp,
     context::Context,
     error::ApiError,
-    extract::{JSON_BYTES, PathNames, QueryOf, check_json, read_json},
-    page::{Cursor, Page, PageLimit, PageQuery, start},
+    extract::{JSON_BYTES, JsonBody, Object, PathNames, QueryOf, check_json, read_json},
+    page::{Page, PageQuery, start},
     store_error::from_store,
 };
+
+/// The most messages that are sent at once.
+const MAX_BATCH: usize = 100;
+
+/// The most bytes of a request with several messages.
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// A message for a queue.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,6 +56,96 @@ pub(crate) struct NewMessage {
     /// Messages of one group are handled in the order in which they were sent, one at a time.
     #[schema(value_type = Option<String>)]
     group: Option<GroupKey>,
+}
+
+/// What is sent to a queue: one message, or `messages` with several.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Posted")]
+pub(crate) enum NewMessages {
+    /// One.
+    One(NewMessage),
+    /// 1 to 100 of them, all or none.
+    Many(Vec<NewMessage>),
+}
+
+/// Several messages, which are sent all or none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the schema of one of two forms")]
+pub(crate) struct Batch {
+    /// The messages.
+    #[schema(min_items = 1, max_items = 100)]
+    messages: Vec<NewMessage>,
+}
+
+impl PartialSchema for NewMessages {
+    fn schema() -> RefOr<Schema> {
+        let forms = OneOfBuilder::new()
+            .item(Ref::from_schema_name(NewMessage::name()))
+            .item(Ref::from_schema_name(Batch::name()));
+        forms.description(Some("One message, or 1 to 100 of them, all or none.")).into()
+    }
+}
+
+impl ToSchema for NewMessages {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        for (name, schema) in [(NewMessage::name(), NewMessage::schema()), (Batch::name(), Batch::schema())] {
+            schemas.push((name.into(), schema));
+        }
+    }
+}
+
+/// Both forms together, so that an error names the field that is wrong.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Posted {
+    messages: Option<Vec<Object<NewMessage>>>,
+    #[serde(default, deserialize_with = "given")]
+    body: Option<Box<RawValue>>,
+    delay_ms: Option<u64>,
+    priority: Option<i16>,
+    dedupe_key: Option<DedupeKey>,
+    group: Option<GroupKey>,
+}
+
+impl TryFrom<Posted> for NewMessages {
+    type Error = &'static str;
+
+    fn try_from(posted: Posted) -> Result<Self, Self::Error> {
+        let Posted { messages, body, delay_ms, priority, dedupe_key, group } = posted;
+        let is_single = body.is_some()
+            || delay_ms.is_some()
+            || priority.is_some()
+            || dedupe_key.is_some()
+            || group.is_some();
+        match (messages, body) {
+            (Some(_), _) if is_single => Err("messages: give the fields of a message, or messages, not both"),
+            (Some(messages), _) => {
+                Ok(Self::Many(messages.into_iter().map(|Object(message)| message).collect()))
+            }
+            (None, Some(body)) => {
+                let (delay_ms, priority) = (delay_ms.unwrap_or_default(), priority.unwrap_or_default());
+                Ok(Self::One(NewMessage { body, delay_ms, priority, dedupe_key, group }))
+            }
+            (None, None) => Err("body: the field is missing; null is a body too"),
+        }
+    }
+}
+
+/// Several messages that were sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SentMessages {
+    /// In the order in which they were given.
+    messages: Vec<SentMessage>,
+}
+
+/// What was sent: as one message was given, or several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Sent {
+    /// One.
+    One(SentMessage),
+    /// Several.
+    Many(SentMessages),
 }
 
 /// A message that was sent.
@@ -76,6 +175,28 @@ pub(crate) struct Published {
     events: Vec<EventId>,
 }
 
+/// What is to be set of a queue.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueueChanges {
+    /// Whether its messages wait.
+    paused: Option<bool>,
+    /// How many messages are handled at once in the whole installation, 1 to 10,000; null: as many as the app may run.
+    #[serde(default, deserialize_with = "concurrency")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    concurrency: QueueConcurrency,
+}
+
+fn concurrency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<QueueConcurrency, D::Error> {
+    let given = Option::deserialize(deserializer)?;
+    Ok(given.map_or(QueueConcurrency::Unlimited, QueueConcurrency::Limited))
+}
+
+/// What is given, be it null.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// A queue of an app.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueView {
@@ -103,135 +224,44 @@ impl From<Queue> for QueueView {
     }
 }
 
-/// An event that waits or is handled.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OutboxView {
-    /// The event.
-    #[schema(value_type = uuid::Uuid)]
-    id: EventId,
-    /// Its kind.
-    kind: String,
-    /// `pending`, `scheduled` for a later time, `blocked` by the one before it in its group, or `running`.
-    state: &'static str,
-    /// Its queue.
-    #[schema(value_type = Option<String>)]
-    queue: Option<QueueName>,
-    /// The trigger that is to handle it, where that is known already.
-    #[schema(value_type = Option<String>)]
-    trigger: Option<TriggerName>,
-    /// The script that is to handle it, where no trigger says so.
-    #[schema(value_type = Option<String>)]
-    script: Option<ScriptName>,
-    /// When it is due; null while it is blocked.
-    #[serde(with = "time::serde::rfc3339::option")]
-    run_at: Option<OffsetDateTime>,
-    /// How often it was tried.
-    attempts: u16,
-    /// Why the last attempt failed.
-    error: Option<LastError>,
-    /// The first event of its chain.
-    #[schema(value_type = uuid::Uuid)]
-    root_id: EventId,
-    /// The event whose handling made it.
-    #[schema(value_type = Option<uuid::Uuid>)]
-    parent_id: Option<EventId>,
-    /// How many events of its chain came before it.
-    depth: u16,
-    /// When it was made.
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LastError {
-    /// The code.
-    code: String,
-    /// In plain words.
-    message: String,
-}
-
-impl From<OutboxRow> for OutboxView {
-    fn from(row: OutboxRow) -> Self {
-        Self {
-            id: row.event,
-            kind: row.kind,
-            state: row.state.as_str(),
-            queue: row.queue,
-            trigger: row.trigger,
-            script: row.script,
-            run_at: row.run_at,
-            attempts: row.attempts,
-            error: row.error.map(|(code, message)| LastError { code, message }),
-            root_id: row.root,
-            parent_id: row.parent,
-            depth: row.depth,
-            created_at: row.created_at,
-        }
-    }
-}
-
-/// What is known of an event.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EventView {
-    /// The event.
-    #[schema(value_type = uuid::Uuid)]
-    id: EventId,
-    /// `pending`, `scheduled`, `blocked`, `running`, `done` or `dead`.
-    state: &'static str,
-    /// While it waits or is handled: what is known of it.
-    waiting: Option<OutboxView>,
-    /// Its dead letter.
-    #[schema(value_type = Option<uuid::Uuid>)]
-    dead_letter_id: Option<DeadLetterId>,
-    /// The last run of it that the history has kept.
-    #[schema(value_type = Option<uuid::Uuid>)]
-    execution_id: Option<ExecutionId>,
-}
-
-/// Which events to list.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct OutboxQuery {
-    /// Of this queue only.
-    #[param(value_type = Option<String>)]
-    queue: Option<QueueName>,
-    /// Items of a page, 1 to 200.
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
-    limit: PageLimit,
-    /// `next_cursor` of the page before.
-    cursor: Option<Cursor>,
-}
-
-/// Sends a message to a queue. It waits until a trigger of the queue handles it.
-#[utoipa::path(post, path = "/api/v1/apps/{app}/queues/{queue}/messages", tag = "queues", request_body = NewMessage,
-    responses((status = 202, description = "It is on disk", body = SentMessage)))]
+/// Sends messages to a queue. They wait until a trigger of the queue handles them.
+#[utoipa::path(post, path = "/api/v1/apps/{app}/queues/{queue}/messages", tag = "queues", request_body = NewMessages,
+    responses((status = 202, description = "They are on disk", body = Sent)))]
 pub(crate) async fn send_message(
     State(context): State<Context>,
     TargetApp(app): TargetApp,
     PathNames((_, queue)): PathNames<(String, QueueName)>,
     request: Request,
-) -> Result<(StatusCode, Json<SentMessage>), ApiError> {
-    let NewMessage { body, delay_ms, priority, dedupe_key, group } = read(&app, request).await?;
-    let delay = Duration::from_millis(delay_ms);
-    if delay > MessageOptions::MAX_DELAY {
-        let most = MessageOptions::MAX_DELAY.as_millis();
-        let detail = format!("delay_ms is {delay_ms}; the most allowed is {most} (a year)");
-        return Err(ApiError::new(ErrorCode::Invalid, detail).field("delay_ms"));
+) -> Result<(StatusCode, Json<Sent>), ApiError> {
+    let (messages, is_batch) = match read(request, app.limits.event_bytes.max(BATCH_BYTES)).await? {
+        NewMessages::One(message) => (vec![message], false),
+        NewMessages::Many(messages) => (messages, true),
+    };
+    if !(1..=MAX_BATCH).contains(&messages.len()) {
+        let detail = format!("there are {} messages; allowed is 1 to {MAX_BATCH}", messages.len());
+        return Err(ApiError::new(ErrorCode::Invalid, detail).field("messages"));
     }
-    if !(MessageOptions::MIN_PRIORITY..=MessageOptions::MAX_PRIORITY).contains(&priority) {
-        let detail = format!("priority is {priority}; allowed is -100 to 100");
-        return Err(ApiError::new(ErrorCode::Invalid, detail).field("priority"));
-    }
-    let body = checked(&app, &body)?;
-    let options = MessageOptions { delay, priority, dedupe_key, group };
-    let id = EventId::generate();
-    let Enqueued { duplicates, .. } =
-        emit(&context, &app, id, Emitted::Message { queue, body, options }).await?;
-    let first = duplicates.first().map(|(_, first)| *first);
-    Ok((StatusCode::ACCEPTED, Json(SentMessage { id: first.unwrap_or(id), duplicate: first.is_some() })))
+    let emission = |(at, message): (usize, NewMessage)| {
+        let what = message.emitted(&app, &queue);
+        let what = what
+            .map_err(|error| if is_batch { error.preceded_by(&format!("messages[{at}]")) } else { error })?;
+        Ok(Emission { id: EventId::generate(), what })
+    };
+    let emissions = messages.into_iter().enumerate().map(emission).collect::<Result<Vec<_>, ApiError>>()?;
+    let Enqueued { duplicates, .. } = emit(&context, &app, &emissions).await?;
+    let sent = |id| {
+        let first = duplicates.iter().find(|(dropped, _)| *dropped == id).map(|(_, first)| *first);
+        SentMessage { id: first.unwrap_or(id), duplicate: first.is_some() }
+    };
+    let mut sent: Vec<SentMessage> = emissions.iter().map(|emission| sent(emission.id)).collect();
+    let sent = match sent.pop() {
+        Some(only) if !is_batch => Sent::One(only),
+        last => {
+            sent.extend(last);
+            Sent::Many(SentMessages { messages: sent })
+        }
+    };
+    Ok((StatusCode::ACCEPTED, Json(sent)))
 }
 
 /// Publishes on a topic, for every trigger whose pattern matches.
@@ -243,16 +273,33 @@ pub(crate) async fn publish(
     PathNames((_, topic)): PathNames<(String, TopicName)>,
     request: Request,
 ) -> Result<(StatusCode, Json<Published>), ApiError> {
-    let NewPublication { body } = read(&app, request).await?;
-    let body = checked(&app, &body)?;
-    let Enqueued { events, .. } =
-        emit(&context, &app, EventId::generate(), Emitted::Publication { topic, body }).await?;
+    let NewPublication { body } = read(request, app.limits.event_bytes).await?;
+    let what = Emitted::Publication { topic, body: checked(&app, &body)? };
+    let Enqueued { events, .. } = emit(&context, &app, &[Emission { id: EventId::generate(), what }]).await?;
     Ok((StatusCode::ACCEPTED, Json(Published { events })))
 }
 
-async fn read<T: serde::de::DeserializeOwned>(app: &App, request: Request) -> Result<T, ApiError> {
+async fn read<T: serde::de::DeserializeOwned>(request: Request, most: u64) -> Result<T, ApiError> {
     let (parts, body) = request.into_parts();
-    read_json(&parts.headers, body, app.limits.event_bytes + JSON_BYTES).await
+    read_json(&parts.headers, body, most + JSON_BYTES).await
+}
+
+impl NewMessage {
+    fn emitted(self, app: &App, queue: &QueueName) -> Result<Emitted, ApiError> {
+        let Self { body, delay_ms, priority, dedupe_key, group } = self;
+        let delay = Duration::from_millis(delay_ms);
+        if delay > MessageOptions::MAX_DELAY {
+            let most = MessageOptions::MAX_DELAY.as_millis();
+            let detail = format!("delay_ms is {delay_ms}; the most allowed is {most} (a year)");
+            return Err(ApiError::new(ErrorCode::Invalid, detail).field("delay_ms"));
+        }
+        if !(MessageOptions::MIN_PRIORITY..=MessageOptions::MAX_PRIORITY).contains(&priority) {
+            let detail = format!("priority is {priority}; allowed is -100 to 100");
+            return Err(ApiError::new(ErrorCode::Invalid, detail).field("priority"));
+        }
+        let options = MessageOptions { delay, priority, dedupe_key, group };
+        Ok(Emitted::Message { queue: queue.clone(), body: checked(app, &body)?, options })
+    }
 }
 
 /// A body of an event, within the app's limit.
@@ -266,9 +313,9 @@ fn checked(app: &App, body: &RawValue) -> Result<std::sync::Arc<str>, ApiError> 
     Ok(body.get().into())
 }
 
-async fn emit(context: &Context, app: &App, id: EventId, what: Emitted) -> Result<Enqueued, ApiError> {
+async fn emit(context: &Context, app: &App, emissions: &[Emission]) -> Result<Enqueued, ApiError> {
     let limit = OutboxLimit(app.limits.outbox_events);
-    context.store.emit(app.id, &[Emission { id, what }], limit).await.map_err(from_store)
+    context.store.emit(app.id, emissions, limit).await.map_err(from_store)
 }
 
 /// The queues of an app, by name.
@@ -284,6 +331,44 @@ pub(crate) async fn list_queues(
     Ok(Json(Page::of(found.map_err(from_store)?, |queue| queue.name.clone(), QueueView::from)))
 }
 
+/// A queue.
+#[utoipa::path(get, path = "/api/v1/apps/{app}/queues/{queue}", tag = "queues",
+    responses((status = 200, description = "The queue", body = QueueView)))]
+pub(crate) async fn get_queue(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames((_, queue)): PathNames<(String, QueueName)>,
+) -> Result<Json<QueueView>, ApiError> {
+    let found = context.store.queue(app.id, &queue).await.map_err(from_store)?;
+    let Some(found) = found else {
+        let detail =
+            format!("the app \"{}\" has no queue \"{queue}\"; one is there as soon as it is used", app.name);
+        return Err(ApiError::new(ErrorCode::NotFound, detail));
+    };
+    Ok(Json(found.into()))
+}
+
+/// Sets a queue up; what is left out stays. It is made if it is new.
+#[utoipa::path(patch, path = "/api/v1/apps/{app}/queues/{queue}", tag = "queues", request_body = QueueChanges,
+    responses((status = 200, description = "The queue as it is now", body = QueueView)))]
+pub(crate) async fn change_queue(
+    State(context): State<Context>,
+    TargetApp(app): TargetApp,
+    PathNames(names): PathNames<(String, QueueName)>,
+    JsonBody(changes): JsonBody<QueueChanges>,
+) -> Result<Json<QueueView>, ApiError> {
+    if let QueueConcurrency::Limited(count) = changes.concurrency
+        && !TriggerSource::CONCURRENCY.contains(&count)
+    {
+        let (least, most) = (TriggerSource::CONCURRENCY.start(), TriggerSource::CONCURRENCY.end());
+        let detail = format!("concurrency is {count}; allowed is {least} to {most}, or null");
+        return Err(ApiError::new(ErrorCode::Invalid, detail).field("concurrency"));
+    }
+    let change = QueueChange { paused: changes.paused, concurrency: changes.concurrency };
+    set_up(&context, &app, &names.1, change).await?;
+    get_queue(State(context), TargetApp(app), PathNames(names)).await
+}
+
 /// Pauses a queue: its messages wait until it is resumed. Those that are handled now are not stopped.
 #[utoipa::path(post, path = "/api/v1/apps/{app}/queues/{queue}/pause", tag = "queues",
     responses((status = 204, description = "It is paused")))]
@@ -292,7 +377,8 @@ pub(crate) async fn pause_queue(
     TargetApp(app): TargetApp,
     PathNames((_, queue)): PathNames<(String, QueueName)>,
 ) -> Result<StatusCode, ApiError> {
-    set_paused(&context, &app, &queue, true).await
+    set_up(&context, &app, &queue, QueueChange { paused: Some(true), ..QueueChange::default() }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lets a paused queue go on.
@@ -303,57 +389,18 @@ pub(crate) async fn resume_queue(
     TargetApp(app): TargetApp,
     PathNames((_, queue)): PathNames<(String, QueueName)>,
 ) -> Result<StatusCode, ApiError> {
-    set_paused(&context, &app, &queue, false).await
-}
-
-async fn set_paused(
-    context: &Context,
-    app: &App,
-    queue: &QueueName,
-    is_paused: bool,
-) -> Result<StatusCode, ApiError> {
-    if context.store.pause_queue(app.id, queue, is_paused).await.map_err(from_store)? {
-        context.app_changed(app.id).await;
-    }
+    set_up(&context, &app, &queue, QueueChange { paused: Some(false), ..QueueChange::default() }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What waits of an app and what is handled now, the newest first.
-#[utoipa::path(get, path = "/api/v1/apps/{app}/outbox", tag = "queues", params(OutboxQuery),
-    responses((status = 200, description = "A page of it", body = Page<OutboxView>)))]
-pub(crate) async fn list_outbox(
-    State(context): State<Context>,
-    TargetApp(app): TargetApp,
-    QueryOf(query): QueryOf<OutboxQuery>,
-) -> Result<Json<Page<OutboxView>>, ApiError> {
-    let before: Option<EventId> = start(query.cursor.as_ref())?;
-    let found = context.store.outbox(app.id, query.queue.as_ref(), before, query.limit.size()).await;
-    Ok(Json(Page::of(found.map_err(from_store)?, |row| row.event, OutboxView::from)))
-}
-
-/// Where an event is. One that was handled is known while the history or a kept answer has it.
-#[utoipa::path(get, path = "/api/v1/apps/{app}/events/{id}", tag = "queues",
-    responses((status = 200, description = "What is known of it", body = EventView)))]
-pub(crate) async fn get_event(
-    State(context): State<Context>,
-    TargetApp(app): TargetApp,
-    PathNames((_, id)): PathNames<(String, EventId)>,
-) -> Result<Json<EventView>, ApiError> {
-    let waiting = context.store.outbox_event(app.id, id).await.map_err(from_store)?;
-    let (dead_letter_id, execution_id) = context.store.event_traces(app.id, id).await.map_err(from_store)?;
-    let state = match (&waiting, dead_letter_id, execution_id) {
-        (Some(row), _, _) => row.state.as_str(),
-        (None, Some(_), _) => "dead",
-        (None, None, Some(_)) => "done",
-        (None, None, None) => match context.store.event_answer(app.id, id).await.map_err(from_store)? {
-            Some(_) => "done",
-            None => {
-                let detail =
-                    format!("the app \"{}\" has no event {id}, or it was handled and is not kept", app.name);
-                return Err(ApiError::new(ErrorCode::NotFound, detail));
-            }
-        },
-    };
-    let waiting = waiting.map(OutboxView::from);
-    Ok(Json(EventView { id, state, waiting, dead_letter_id, execution_id }))
+async fn set_up(
+    context: &Context,
+    app: &App,
+    queue: &QueueName,
+    change: QueueChange,
+) -> Result<(), ApiError> {
+    if context.store.change_queue(app.id, queue, change).await.map_err(from_store)? {
+        context.app_changed(app.id).await;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Queues, topics, the outbox and dead letters over the API.
+//! Queues, topics and the outbox over the API.
 
 use picloud_core::ErrorCode;
 use picloud_store::{ClaimedEvent, EventFault, LaneClaim, Settlement, Verdict};
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Server};
 
-const APP: &str = "/api/v1/apps/demo";
+pub(crate) const APP: &str = "/api/v1/apps/demo";
 
 /// A server with the app `demo`, and in it a queue `jobs` whose messages `main` handles.
-async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     let server = Server::start().await;
     server.app("demo").await;
     server.script("demo", "main", "1").await;
@@ -18,16 +18,16 @@ async fn server() -> Server {
     server
 }
 
-async fn send(server: &Server, queue: &str, message: &Value) -> Answer {
+pub(crate) async fn send(server: &Server, queue: &str, message: &Value) -> Answer {
     server.call("POST", &format!("{APP}/queues/{queue}/messages")).json(message).send().await
 }
 
-async fn post(server: &Server, path: &str, body: &Value) -> Answer {
+pub(crate) async fn post(server: &Server, path: &str, body: &Value) -> Answer {
     server.call("POST", &format!("{APP}{path}")).json(body).send().await
 }
 
 /// Claims what is due, as whoever handles events does.
-async fn claim(server: &Server) -> Vec<ClaimedEvent> {
+pub(crate) async fn claim(server: &Server) -> Vec<ClaimedEvent> {
     let due = server.store.due_lanes().await.unwrap();
     let claims: Vec<_> =
         due.into_iter().map(|due| LaneClaim { lane: due.lane, most: 9, is_limited: false }).collect();
@@ -35,7 +35,7 @@ async fn claim(server: &Server) -> Vec<ClaimedEvent> {
 }
 
 /// Sends a message and has it given up; answers the letter's id.
-async fn dead_letter(server: &Server) -> String {
+pub(crate) async fn dead_letter(server: &Server) -> String {
     assert_eq!(send(server, "jobs", &json!({ "body": { "n": 1 } })).await.status, 202);
     let event = claim(server).await.remove(0);
     let fault = EventFault::new(ErrorCode::ScriptError, "no user 7");
@@ -122,51 +122,137 @@ async fn a_queue_is_paused_and_resumed_as_often_as_one_likes() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_shown_tried_replayed_once_and_not_ignored_then() {
+async fn several_messages_are_sent_all_or_none() {
     let server = server().await;
-    let id = dead_letter(&server).await;
-    let letter = server.get(&format!("{APP}/dead-letters/{id}")).await.json();
-    assert_eq!((&letter["event"]["body"], &letter["queue"]), (&json!({ "n": 1 }), &json!("jobs")));
-    assert_eq!(letter["error"], json!({ "code": "script_error", "message": "no user 7" }));
-    let kinds = server.get(&format!("{APP}/dead-letters/fingerprints")).await.json();
+    let batch = json!({ "messages": [{ "body": 1, "dedupe_key": "k" }, { "body": 2 }, { "body": 3, "dedupe_key": "k" }] });
+    let sent = send(&server, "jobs", &batch).await;
+    assert_eq!(sent.status, 202);
+    let sent = sent.json()["messages"].clone();
     assert_eq!(
-        (&kinds["items"][0]["fingerprint"], &kinds["items"][0]["count"]),
-        (&letter["fingerprint"], &json!(1))
+        [&sent[0]["duplicate"], &sent[1]["duplicate"], &sent[2]["duplicate"]],
+        [&json!(false), &json!(false), &json!(true)]
     );
+    assert_eq!(sent[2]["id"], sent[0]["id"]);
+    assert_eq!(claim(&server).await.len(), 2);
 
-    let tried = post(&server, &format!("/dead-letters/{id}/dry-run"), &json!({ "version": 1 })).await.json();
-    assert_eq!((&tried["result"], &tried["error"]), (&json!(["queue", 1]), &Value::Null), "{tried}");
-    assert_eq!(
-        (&tried["kv"][0]["operation"], &tried["kv"][0]["value"]["body"]),
-        (&json!("set"), &json!({ "n": 1 }))
-    );
-    let edited = json!({ "event": { "queue": "jobs", "body": { "n": 2 } } });
-    let tried = post(&server, &format!("/dead-letters/{id}/dry-run"), &edited).await.json();
-    assert_eq!(tried["kv"][0]["value"]["body"], json!({ "n": 2 }));
-    let whole = json!({ "event": [1] });
-    post(&server, &format!("/dead-letters/{id}/replay"), &whole).await.problem("invalid");
-
-    let replayed = post(&server, &format!("/dead-letters/{id}/replay"), &edited).await;
-    assert_eq!((replayed.status.as_u16(), &replayed.json()["already"]), (202, &json!(false)));
-    let again = post(&server, &format!("/dead-letters/{id}/replay"), &json!({})).await.json();
-    assert_eq!((&again["event_id"], &again["already"]), (&replayed.json()["event_id"], &json!(true)));
-    let event = claim(&server).await.remove(0);
-    assert!(event.payload.contains(r#""n":2"#), "{}", event.payload);
-    post(&server, &format!("/dead-letters/{id}/ignore"), &json!({})).await.problem("already_exists");
-    server
-        .get(&format!("{APP}/dead-letters/{}", picloud_core::DeadLetterId::generate()))
-        .await
-        .problem("not_found");
+    let many = json!({ "messages": vec![json!({ "body": 1 }); 101] });
+    let cases = [
+        (json!({ "messages": [{ "body": 1 }, { "body": 2, "priority": 500 }] }), "messages[1]"),
+        (json!({ "messages": [{ "body": 1 }, { "priority": 5 }] }), "messages[1]"),
+        (json!({ "messages": [{ "body": 1 }, [2, 3]] }), "messages[1]"),
+        (json!({ "messages": [] }), "1 to 100"),
+        (many, "1 to 100"),
+        (json!({ "messages": [{ "body": 1 }], "body": 2 }), "not both"),
+        (json!({ "priority": 1 }), "body"),
+    ];
+    for (batch, detail) in cases {
+        let problem = send(&server, "jobs", &batch).await.problem("invalid");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+    }
+    assert_eq!(claim(&server).await.len(), 0);
 }
 
 #[tokio::test]
-async fn what_is_ignored_is_not_listed_as_open() {
+async fn a_queue_is_set_up() {
     let server = server().await;
-    let id = dead_letter(&server).await;
-    for _ in 0..2 {
-        assert_eq!(post(&server, &format!("/dead-letters/{id}/ignore"), &json!({})).await.status, 204);
+    server.get(&format!("{APP}/queues/other")).await.problem("not_found");
+    let change = |change: Value| {
+        let call = server.call("PATCH", &format!("{APP}/queues/other"));
+        async move { call.json(&change).send().await }
+    };
+    let queue = change(json!({ "concurrency": 3 })).await.json();
+    assert_eq!((&queue["concurrency"], &queue["paused_at"]), (&json!(3), &Value::Null));
+    let queue = change(json!({ "paused": true })).await.json();
+    assert_eq!((&queue["concurrency"], queue["paused_at"].is_string()), (&json!(3), true));
+    let since = queue["paused_at"].clone();
+    let queue = change(json!({ "paused": true, "concurrency": null })).await.json();
+    assert_eq!((&queue["concurrency"], &queue["paused_at"]), (&Value::Null, &since));
+    assert_eq!(server.get(&format!("{APP}/queues/other")).await.json(), queue);
+    for wrong in [json!({ "concurrency": 0 }), json!({ "concurrency": 10_001 }), json!({ "paused": 1 })] {
+        change(wrong).await.problem("invalid");
     }
-    assert_eq!(server.get(&format!("{APP}/dead-letters?resolution=unresolved")).await.items("id").len(), 0);
-    assert_eq!(server.get(&format!("{APP}/dead-letters?resolution=ignored")).await.items("id"), [id]);
-    assert_eq!(server.get(&format!("{APP}/dead-letters?resolution=lost")).await.status, 422);
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_back_and_what_runs_is_not() {
+    let server = server().await;
+    let cancel = |id: &str| server.call("DELETE", &format!("{APP}/events/{id}")).send();
+    let id = send(&server, "jobs", &json!({ "body": 1, "delay_ms": 60_000 })).await.json()["id"].clone();
+    let id = id.as_str().unwrap();
+    let cancelled = cancel(id).await;
+    assert_eq!(cancelled.status, 200);
+    let letter = cancelled.json()["dead_letter_id"].as_str().unwrap().to_owned();
+    let letter = server.get(&format!("{APP}/dead-letters/{letter}")).await.json();
+    assert_eq!(
+        (&letter["event_id"], &letter["error"]["code"], &letter["resolution"], &letter["attempts"]),
+        (&json!(id), &json!("event_cancelled"), &json!("ignored"), &json!(0))
+    );
+    cancel(id).await.problem("not_found");
+    let id = send(&server, "jobs", &json!({ "body": 2 })).await.json()["id"].clone();
+    assert_eq!(claim(&server).await.len(), 1);
+    cancel(id.as_str().unwrap()).await.problem("event_running");
+}
+
+#[tokio::test]
+async fn a_trigger_is_fired_with_what_is_made_up_and_what_is_given() {
+    let server = server().await;
+    let fire = |trigger: &str, body: Value| {
+        let path = format!("/triggers/{trigger}/fire");
+        let server = &server;
+        async move { post(server, &path, &body).await }
+    };
+    let trigger = json!({ "name": "users", "kind": "kv", "script": "main", "collection": "users:*" });
+    post(&server, "/triggers", &trigger).await;
+    let fired = fire("users", json!({ "event": { "key": "ann", "value": { "age": 41 } } })).await;
+    assert_eq!(fired.status, 202);
+    let event = claim(&server).await.remove(0);
+    assert_eq!(json!(event.claim.event), fired.json()["event_id"]);
+    let payload: Value = serde_json::from_str(&event.payload).unwrap();
+    assert_eq!(payload, fired.json()["event"]);
+    assert_eq!(
+        payload,
+        json!({ "collection": "users:test", "key": "ann", "operation": "set", "value": { "age": 41 }, "old_value": null })
+    );
+    let fired = fire("jobs", json!({ "event": { "body": [7] } })).await;
+    let event = claim(&server).await.remove(0);
+    assert_eq!(json!(event.claim.event), fired.json()["event_id"]);
+    assert!(event.payload.contains("[7]") && event.trigger.is_none(), "{event:?}");
+
+    fire("users", json!({ "event": { "keys": 1 } })).await.problem("invalid");
+    fire("jobs", json!({ "event": { "group": "a" } })).await.problem("invalid");
+    fire("jobs", json!({ "event": { "body": "x".repeat(256 * 1024) } })).await.problem("too_large");
+    fire("none", json!({})).await.problem("not_found");
+    let off = server.call("PATCH", &format!("{APP}/triggers/users")).json(&json!({ "enabled": false }));
+    assert_eq!(off.send().await.status, 200);
+    fire("users", json!({})).await.problem("trigger_disabled");
+}
+
+#[tokio::test]
+async fn the_tree_of_an_event_has_what_it_came_of_and_what_came_of_it() {
+    let server = server().await;
+    let letter = dead_letter(&server).await;
+    let event = server.get(&format!("{APP}/dead-letters/{letter}")).await.json()["event_id"].clone();
+    let replay = post(&server, &format!("/dead-letters/{letter}/replay"), &json!({})).await.json();
+    for id in [&event, &replay["event_id"]] {
+        let tree = server.get(&format!("{APP}/events/{}/tree", id.as_str().unwrap())).await.json();
+        assert_eq!((&tree["root_id"], &tree["truncated"]), (&event, &json!(false)));
+        let [first, second] = tree["events"].as_array().unwrap().as_slice() else { panic!("{tree}") };
+        assert_eq!(
+            [
+                &first["id"],
+                &first["state"],
+                &first["dead_letter_id"],
+                &first["resolution"],
+                &first["trigger"]
+            ],
+            [&event, &json!("dead"), &json!(letter), &json!("replayed"), &json!("jobs")]
+        );
+        assert_eq!(
+            [&second["id"], &second["parent_id"], &second["state"], &second["queue"], &second["script"]],
+            [&replay["event_id"], &event, &json!("pending"), &json!("jobs"), &json!("main")]
+        );
+    }
+    let unknown = "0198f1c2-7d3a-7c21-9f7e-3c5d1e2f4a6b";
+    server.get(&format!("{APP}/events/{unknown}/tree")).await.problem("not_found");
+    server.get(&format!("{APP}/executions/{unknown}/tree")).await.problem("not_found");
 }

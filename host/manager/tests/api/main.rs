@@ -8,6 +8,7 @@ mod apps;
 mod audit;
 mod auth;
 mod data;
+mod dead_letters;
 mod domains;
 mod egress;
 mod events;

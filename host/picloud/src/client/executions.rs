@@ -9,6 +9,7 @@ use super::{
     api::{Api, segment},
     apps::short_time,
     error::{ClientError, LogLine, RunError},
+    events,
     invoke::level,
     kv::cut,
     pages::Items,
@@ -33,6 +34,9 @@ pub(crate) struct ExecutionsArgs {
     /// Only those that failed
     #[arg(long, conflicts_with = "id")]
     failed: bool,
+    /// What the invocation came of, and all that came of that
+    #[arg(long, requires = "id")]
+    tree: bool,
     /// At most this many, the newest first
     #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
     limit: usize,
@@ -69,6 +73,9 @@ const SHOWN_ERROR: usize = 80;
 /// Shows one invocation, or lists many.
 pub(super) fn run(args: &ExecutionsArgs) -> Result<(), ClientError> {
     match &args.id {
+        Some(id) if args.tree => {
+            events::tree(&args.common, &args.app.path(&format!("/executions/{}/tree", segment(id)))?)
+        }
         Some(id) => show(args, id),
         None => list(args),
     }

@@ -8,10 +8,12 @@ mod api;
 mod app_files;
 mod apps;
 mod audit;
+mod dead_letters;
 mod deploy;
 mod domains;
 mod egress;
 mod error;
+mod events;
 mod excerpt;
 mod executions;
 mod files;
@@ -143,14 +145,17 @@ pub(crate) enum ClientCommand {
     /// List, add, change and remove triggers: which script runs when something happens
     #[command(subcommand)]
     Trigger(Box<triggers::TriggerCommand>),
-    /// Send messages to queues, list, pause and resume them
+    /// Send messages to queues, list, set, pause and resume them
     #[command(subcommand)]
     Queue(queues::QueueCommand),
     /// Publish on a topic, for every trigger whose pattern matches
     Publish(queues::PublishArgs),
     /// List, show, replay and ignore dead letters: events that were given up
     #[command(subcommand)]
-    Dlq(queues::DlqCommand),
+    Dlq(dead_letters::DlqCommand),
+    /// List and show events, what came of them, and take back those that wait
+    #[command(subcommand)]
+    Event(events::EventCommand),
     /// Show and set who may call an app's endpoints: origins, addresses, rates
     #[command(subcommand)]
     Access(Box<access::AccessCommand>),
@@ -211,7 +216,8 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Trigger(command) => triggers::run(*command),
         ClientCommand::Queue(command) => queues::run(command),
         ClientCommand::Publish(args) => queues::publish(&args),
-        ClientCommand::Dlq(command) => queues::run_dlq(command),
+        ClientCommand::Dlq(command) => dead_letters::run(command),
+        ClientCommand::Event(command) => events::run(command),
         ClientCommand::Access(command) => access::run(*command),
         ClientCommand::Grant(command) => grants::run(command),
         ClientCommand::Egress(command) => egress::run(command),

@@ -222,8 +222,12 @@ pub(crate) async fn tell(
 }
 
 impl Letter {
+    pub(crate) const fn id(&self) -> DeadLetterId {
+        self.id
+    }
+
     /// What tells the receiver of an asynchronous request's answer that there is none.
-    fn callback(&self) -> Option<NewEvent> {
+    pub(crate) fn callback(&self) -> Option<NewEvent> {
         #[derive(serde::Deserialize)]
         struct Request {
             callback_url: Option<CallbackUrl>,

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use picloud_core::{AppId, DeadLetterId, EventId, Lineage, OutboxKind, PrincipalId, TriggerId};
+use picloud_core::{AppId, DeadLetterId, EventId, Lineage, OutboxKind, PrincipalId, ScriptName, TriggerId};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
@@ -73,6 +74,70 @@ pub enum Replayed {
     Already(EventId),
 }
 
+/// What a dead letter has of its event.
+pub(super) struct Buried {
+    pub(super) id: Uuid,
+    event_id: Uuid,
+    kind: String,
+    trigger_id: Option<Uuid>,
+    script: Option<String>,
+    queue: String,
+    priority: i16,
+    group_key: Option<String>,
+    payload: String,
+    root_id: Uuid,
+    depth: i16,
+    resolution: Option<String>,
+    replay_id: Option<Uuid>,
+}
+
+impl Buried {
+    /// Those of these letters that are there, by id, locked until the transaction ends.
+    pub(super) async fn lock(
+        connection: &mut PgConnection,
+        app: AppId,
+        letters: &[Uuid],
+    ) -> Result<Vec<Self>, StoreError> {
+        let found = sqlx::query_as!(
+            Self,
+            "SELECT id, event_id, kind, trigger_id, script, queue, priority, group_key, payload, root_id, depth,
+                resolution, replay_id
+            FROM dead_letters WHERE app_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE",
+            app.as_uuid(),
+            letters,
+        );
+        Ok(found.fetch_all(connection).await?)
+    }
+
+    /// Whether it was neither replayed nor handled.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.resolution.as_deref(), None | Some("ignored" | "handler_failed"))
+    }
+
+    /// The event that replays it: a new one, with all attempts before it.
+    pub(super) fn replayed(self, replay: &Replay) -> Result<NewEvent, StoreError> {
+        let unknown = || StoreError::Database(format!("unknown kind of event {:?}", self.kind).into());
+        let kind = OutboxKind::parse(&self.kind).ok_or_else(unknown)?;
+        let is_message = !self.queue.is_empty();
+        let script: Option<ScriptName> = self.script.as_deref().map(parse).transpose()?;
+        Ok(NewEvent {
+            trigger: if is_message { None } else { self.trigger_id.map(TriggerId::from_uuid) },
+            // What a trigger handles is handled by it as it is now.
+            script: script.filter(|_| self.trigger_id.is_none() && !is_message),
+            version: replay.version,
+            queue: if is_message { Some(parse(&self.queue)?) } else { None },
+            priority: self.priority,
+            group: self.group_key.as_deref().map(parse).transpose()?,
+            lineage: Lineage {
+                root: EventId::from_uuid(self.root_id),
+                parent: Some(EventId::from_uuid(self.event_id)),
+                depth: self.depth.cast_unsigned(),
+            },
+            ..NewEvent::new(kind, replay.payload.clone().unwrap_or(self.payload))
+        })
+    }
+}
+
 impl Store {
     /// Puts a dead letter into the outbox again, as a new event with all attempts before it. Of two at once, one does.
     ///
@@ -86,39 +151,13 @@ impl Store {
         limit: OutboxLimit,
     ) -> Result<Replayed, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let row = sqlx::query!(
-            "SELECT event_id, kind, trigger_id, script, queue, priority, group_key, payload, root_id, depth,
-                resolution, replay_id
-            FROM dead_letters WHERE app_id = $1 AND id = $2 FOR UPDATE",
-            app.as_uuid(),
-            id.as_uuid(),
-        );
-        let Some(row) = row.fetch_optional(&mut *transaction).await? else {
+        let Some(buried) = Buried::lock(&mut transaction, app, &[id.as_uuid()]).await?.pop() else {
             return Err(StoreError::NotFound { what: "dead letter" });
         };
-        if let (Some("replayed"), Some(event)) = (row.resolution.as_deref(), row.replay_id) {
+        if let (Some("replayed"), Some(event)) = (buried.resolution.as_deref(), buried.replay_id) {
             return Ok(Replayed::Already(EventId::from_uuid(event)));
         }
-        let unknown = || StoreError::Database(format!("unknown kind of event {:?}", row.kind).into());
-        let kind = OutboxKind::parse(&row.kind).ok_or_else(unknown)?;
-        let event = NewEvent::new(kind, replay.payload.clone().unwrap_or(row.payload));
-        let is_message = !row.queue.is_empty();
-        let script: Option<picloud_core::ScriptName> = row.script.as_deref().map(parse).transpose()?;
-        let event = NewEvent {
-            trigger: if is_message { None } else { row.trigger_id.map(TriggerId::from_uuid) },
-            // What a trigger handles is handled by it as it is now.
-            script: script.filter(|_| row.trigger_id.is_none() && !is_message),
-            version: replay.version,
-            queue: if is_message { Some(parse(&row.queue)?) } else { None },
-            priority: row.priority,
-            group: row.group_key.as_deref().map(parse).transpose()?,
-            lineage: Lineage {
-                root: EventId::from_uuid(row.root_id),
-                parent: Some(EventId::from_uuid(row.event_id)),
-                depth: row.depth.cast_unsigned(),
-            },
-            ..event
-        };
+        let event = buried.replayed(replay)?;
         let new = event.id;
         let inserted = insert(self, &mut transaction, app, &[event], limit).await?;
         resolve(&mut transaction, app, id, Resolution::Replayed, by, Some(new)).await?;
@@ -153,7 +192,7 @@ impl Store {
     }
 }
 
-async fn resolve(
+pub(crate) async fn resolve(
     connection: &mut PgConnection,
     app: AppId,
     id: DeadLetterId,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use picloud_core::{AppId, DeadLetterId, Effects, FileQuota, KvId, KvReads, KvWrite, Lineage};
+use picloud_core::{AppId, DeadLetterId, Effects, ExecutionId, FileQuota, KvId, KvReads, KvWrite, Lineage};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     AnswerOf, KeptAnswer, Store, StoreError, answers, files,
-    outbox::{Claim, Emitting, KvEvents, LaneId, MailQuota, OutboxLimit, acknowledge, emit},
+    outbox::{Cause, Claim, Emitting, KvEvents, LaneId, MailQuota, OutboxLimit, acknowledge, emit},
     text::bigint,
 };
 
@@ -33,6 +33,8 @@ pub struct CommitTerms {
     pub kv_triggers: KvTriggers,
     /// The most e-mails of the app in a day.
     pub mails: MailQuota,
+    /// The run whose effects these are. Where it handles no event, its events say that they came of it.
+    pub execution: Option<ExecutionId>,
     /// The event whose handling this is.
     pub acknowledge: Option<Acknowledge>,
     /// The answer that is kept.
@@ -68,6 +70,7 @@ impl From<FileQuota> for CommitTerms {
             outbox: OutboxLimit(u64::MAX),
             mails: MailQuota(u64::MAX),
             kv_triggers: KvTriggers::LookFor,
+            execution: None,
             acknowledge: None,
             answer: None,
         }
@@ -229,8 +232,12 @@ impl Store {
         let columns = Columns::of(effects);
         columns.set(connection, app).await?;
         columns.delete(connection, app).await?;
-        let parent = terms.acknowledge.map(|handled| (handled.claim.event, handled.lineage));
-        let emitting = Emitting { limit: terms.outbox, mails: terms.mails, parent };
+        let cause = match (terms.acknowledge, terms.execution) {
+            (Some(handled), _) => Cause::Event(handled.claim.event, handled.lineage),
+            (None, Some(execution)) => Cause::Run(execution),
+            (None, None) => Cause::None,
+        };
+        let emitting = Emitting { limit: terms.outbox, mails: terms.mails, cause };
         let inserted = emit(self, connection, app, &effects.events, events, &emitting).await?;
         lanes.extend(inserted.lanes);
         if let Some((of, answer)) = &terms.answer {

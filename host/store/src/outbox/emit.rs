@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use picloud_core::{
-    AppId, Effects, Emission, Emitted, EventId, KvId, KvOperation, KvWrite, Lineage, OutboxKind, TriggerId,
-    TriggerKind, TriggerSource,
+    AppId, Effects, Emission, Emitted, EventId, ExecutionId, KvId, KvOperation, KvWrite, Lineage, OutboxKind,
+    TriggerId, TriggerKind, TriggerSource,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -25,13 +25,28 @@ pub(crate) struct Emitting {
     pub(crate) limit: OutboxLimit,
     /// The most e-mails of the app in a day.
     pub(crate) mails: MailQuota,
-    /// The event that is handled, if one is.
-    pub(crate) parent: Option<(EventId, Lineage)>,
+    /// What they come of.
+    pub(crate) cause: Cause,
+}
+
+/// What events come of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause {
+    /// Nothing of the platform.
+    None,
+    /// The handling of an event.
+    Event(EventId, Lineage),
+    /// A run that handles no event.
+    Run(ExecutionId),
 }
 
 impl Emitting {
     fn lineage(&self, id: EventId) -> Lineage {
-        self.parent.map_or_else(|| Lineage::root(id), |(parent, lineage)| lineage.child(parent))
+        match self.cause {
+            Cause::None => Lineage::root(id),
+            Cause::Event(parent, lineage) => lineage.child(parent),
+            Cause::Run(run) => Lineage::of_run(run),
+        }
     }
 }
 
@@ -174,7 +189,7 @@ impl Store {
         emissions: &[Emission],
         limit: OutboxLimit,
     ) -> Result<super::Enqueued, StoreError> {
-        let emitting = Emitting { limit, mails: MailQuota(u64::MAX), parent: None };
+        let emitting = Emitting { limit, mails: MailQuota(u64::MAX), cause: Cause::None };
         let inserted = again(|| self.try_emit(app, emissions, &emitting)).await?;
         self.wakes.wake(&inserted.lanes);
         Ok(inserted.enqueued)

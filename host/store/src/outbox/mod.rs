@@ -6,15 +6,18 @@
 //! those of the claim, or else nothing is done.
 
 mod backlog;
+mod cancel;
 mod claim;
 mod emit;
 mod groups;
 mod insert;
 mod lanes;
 mod mail;
+mod queues;
 mod read;
 mod resolve;
 mod settle;
+mod tree;
 mod wakes;
 mod workers;
 
@@ -29,16 +32,18 @@ use time::OffsetDateTime;
 pub(crate) use backlog::Backlog;
 pub use backlog::OutboxLimit;
 pub use claim::LaneClaim;
-pub(crate) use emit::{Emitting, KvEvents, emit};
+pub(crate) use emit::{Cause, Emitting, KvEvents, emit};
 pub use insert::Enqueued;
 pub(crate) use insert::{Inserted, insert};
 pub(crate) use lanes::LaneCache;
 pub use lanes::{DueLane, Lane};
 pub use mail::{AppEvents, MailQuota};
-pub use read::{OutboxRow, Queue, WaitState};
+pub use queues::{Queue, QueueChange, QueueConcurrency};
+pub use read::{OutboxRow, WaitState};
 pub use resolve::{Resolved, Runnable, TriggerState};
 pub use settle::{EventFault, Settlement, Verdict};
 pub(crate) use settle::{Removed, acknowledge};
+pub use tree::{NodeState, Tree, TreeNode};
 pub use wakes::Woken;
 pub(crate) use wakes::{CHANNEL, Wakes};
 pub use workers::{OwnClaim, Rescued, SILENT, STALE};

@@ -1,33 +1,9 @@
-//! Looking at queues and at what waits, and setting queues up.
+//! Looking at what waits.
 
 use picloud_core::{AppId, EventId, QueueName, ScriptName, TriggerName};
 use time::OffsetDateTime;
 
-use crate::{
-    Page, PageSize, Store, StoreError,
-    changes::notify,
-    text::{parse, unsigned},
-};
-
-/// Messages are counted as far as this.
-const COUNTED: i64 = 10_000;
-
-/// A queue of an app.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Its name.
-    pub name: QueueName,
-    /// The trigger that handles its messages, if one does.
-    pub consumer: Option<TriggerName>,
-    /// How many messages are handled at once in the whole installation; as many as the app may run where it is `None`.
-    pub concurrency: Option<u32>,
-    /// Since when it is paused.
-    pub paused_at: Option<OffsetDateTime>,
-    /// Messages that wait, delayed ones included; counted as far as 10,000.
-    pub waiting: u64,
-    /// Messages that are handled now.
-    pub running: u64,
-}
+use crate::{Page, PageSize, Store, StoreError, text::parse};
 
 /// What a row of the outbox is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,68 +112,6 @@ impl TryFrom<Row> for OutboxRow {
 }
 
 impl Store {
-    /// The queues of an app that come after `after`, by name.
-    pub async fn queues(
-        &self,
-        app: AppId,
-        after: Option<&QueueName>,
-        size: PageSize,
-    ) -> Result<Page<Queue>, StoreError> {
-        let rows = sqlx::query!(
-            r#"SELECT q.name, q.concurrency, q.paused_at, t.name AS "consumer?",
-                (SELECT count(*) FROM (
-                    SELECT FROM outbox_lanes l JOIN outbox o ON o.lane_id = l.id
-                    WHERE l.app_id = q.app_id AND l.queue = q.name AND o.claimed_by IS NULL LIMIT $4
-                ) w) AS "waiting!",
-                (SELECT count(*) FROM outbox_lanes l JOIN outbox o ON o.lane_id = l.id
-                    WHERE l.app_id = q.app_id AND l.queue = q.name AND o.claimed_by IS NOT NULL) AS "running!"
-            FROM queues q
-            LEFT JOIN queue_trigger_details d ON d.app_id = q.app_id AND d.queue = q.name
-            LEFT JOIN triggers t ON t.id = d.trigger_id
-            WHERE q.app_id = $1 AND q.name > $2 ORDER BY q.name LIMIT $3"#,
-            app.as_uuid(),
-            after.map_or("", QueueName::as_str),
-            size.and_one(),
-            COUNTED,
-        );
-        Page::of(rows.fetch_all(&self.pool).await?, size, |row| {
-            Ok(Queue {
-                name: parse(&row.name)?,
-                consumer: row.consumer.as_deref().map(parse).transpose()?,
-                concurrency: row.concurrency.map(i32::unsigned_abs),
-                paused_at: row.paused_at,
-                waiting: unsigned(row.waiting),
-                running: unsigned(row.running),
-            })
-        })
-    }
-
-    /// Pauses a queue, or lets it go on; it is made if it is new. Answers whether that changed anything.
-    pub async fn pause_queue(
-        &self,
-        app: AppId,
-        queue: &QueueName,
-        is_paused: bool,
-    ) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        let changed = sqlx::query!(
-            "INSERT INTO queues AS q (app_id, name, paused_at)
-            VALUES ($1, $2, CASE WHEN $3 THEN statement_timestamp() END)
-            ON CONFLICT (app_id, name) DO UPDATE SET paused_at = excluded.paused_at
-            WHERE (q.paused_at IS NULL) = (excluded.paused_at IS NOT NULL)",
-            app.as_uuid(),
-            queue.as_str(),
-            is_paused,
-        );
-        let changed = changed.execute(&mut *transaction).await;
-        let changed = changed.map_err(|error| StoreError::foreign(error, "app"))?.rows_affected() > 0;
-        if changed {
-            notify(&mut transaction, app).await?;
-        }
-        transaction.commit().await?;
-        Ok(changed)
-    }
-
     /// What waits of an app, the newest first, of one queue or of all.
     pub async fn outbox(
         &self,

@@ -235,7 +235,7 @@ pub(crate) async fn acknowledge(
     Ok(true)
 }
 
-async fn advance(
+pub(super) async fn advance(
     connection: &mut PgConnection,
     removed: &[Removed],
     lanes: &mut BTreeSet<LaneId>,

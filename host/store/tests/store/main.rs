@@ -5,6 +5,7 @@ mod access;
 mod apps;
 mod audit;
 mod bundles;
+mod chains;
 mod changes;
 mod commits;
 mod domains;

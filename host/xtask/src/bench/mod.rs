@@ -127,15 +127,7 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     if wanted(Part::InProcess) || wanted(Part::Events) || servers.into_iter().any(wanted) {
         heading("building");
         guest::build(root)?;
-        let mut build = process::cargo(root);
-        process::run(build.args([
-            "build",
-            "--locked",
-            "--package",
-            "picloud",
-            "--profile",
-            bench.profile.name(),
-        ]))?;
+        process::build_program(root, bench.profile.name())?;
     }
     system::ensure_postgresql()?;
     let mut sections = vec![machine::section(bench.profile)?];

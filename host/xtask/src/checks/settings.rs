@@ -1,11 +1,11 @@
 //! Every variable that the program reads is documented, and nothing else is.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
 use super::report;
-use crate::process::{self, cargo};
+use crate::process;
 
 const DOCUMENT: &str = "docs/OPERATIONS.md";
 const PREFIX: &str = "PICLOUD_";
@@ -16,9 +16,10 @@ const COMMANDS: &[&[&str]] = &[&["serve"], &["deploy"]];
 /// Compares the program's help with docs/OPERATIONS.md.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut read = BTreeSet::new();
+    process::build_program(root, "dev")?;
     for command in COMMANDS {
-        let mut help = cargo(root);
-        help.args(["run", "--quiet", "--locked", "--package", "picloud", "--"]).args(*command).arg("--help");
+        let mut help = Command::new(root.join("target/debug/picloud"));
+        help.args(*command).arg("--help");
         read.extend(variables(&process::capture(&mut help)?));
     }
     let text = std::fs::read_to_string(root.join(DOCUMENT)).with_context(|| format!("reading {DOCUMENT}"))?;

@@ -17,7 +17,7 @@ use crate::{
 
 /// Runs `cargo xtask up` on a data folder and ports of its own.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    process::run(cargo(root).args(["build", "--locked", "--package", "picloud"]))?;
+    process::build_program(root, "dev")?;
     let folder = tempfile::Builder::new().prefix("picloud-smoke-").tempdir()?;
     // PostgreSQL's own user must get through a folder that root made.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;

@@ -1,5 +1,6 @@
 //! Triggers: which scripts run when something happens.
 
+mod fire;
 mod schedule;
 mod views;
 
@@ -24,6 +25,7 @@ use crate::{
     store_error::from_store,
 };
 
+pub(crate) use fire::{__path_fire_trigger, fire_trigger};
 pub(crate) use schedule::{__path_read_schedule, read_schedule};
 pub(crate) use views::{PutTriggerAnswer, TriggerFields, unhandled};
 use views::{TriggerChange, TriggerRef, TriggerView};

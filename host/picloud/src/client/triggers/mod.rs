@@ -6,7 +6,7 @@ mod view;
 use clap::{Args, Subcommand};
 use picloud_core::{TriggerName, wording::reworded};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use ureq::http::Method;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     api::{Api, Payload, segment, with_query},
     error::ClientError,
     pages::Items,
+    queues::body,
     session::print_json,
 };
 use crate::terminal::{self, Table, printable};
@@ -38,6 +39,8 @@ pub(crate) enum TriggerCommand {
     Rm(NamedArgs),
     /// Show when a schedule runs next, and when it ran
     Next(NextArgs),
+    /// Set a trigger off by hand, to try it out
+    Fire(FireArgs),
 }
 
 /// A command about one trigger.
@@ -68,6 +71,24 @@ pub(crate) struct NextArgs {
     named: NamedArgs,
 }
 
+/// `picloud trigger fire`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  picloud trigger fire nightly\n  picloud trigger fire index --event '{\"key\": \"ann\", \"value\": {\"age\": 41}}'"
+)]
+pub(crate) struct FireArgs {
+    /// What the event says, a JSON object; what is left out is made up
+    #[arg(long, value_name = "JSON", value_parser = body)]
+    event: Option<Box<RawValue>>,
+    #[command(flatten)]
+    named: NamedArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fired {
+    event_id: String,
+}
+
 #[derive(Debug, Deserialize)]
 struct Schedule {
     cron: String,
@@ -92,6 +113,7 @@ pub(super) fn run(command: TriggerCommand) -> Result<(), ClientError> {
         TriggerCommand::Disable(args) => set_enabled(&args, false),
         TriggerCommand::Rm(args) => remove(&args),
         TriggerCommand::Next(args) => next(&args),
+        TriggerCommand::Fire(args) => fire(&args),
     }
 }
 
@@ -181,6 +203,23 @@ fn next(args: &NextArgs) -> Result<(), ClientError> {
         table.row([clock_with_offset(time), "to come".to_owned()]);
     }
     table.print("it never runs")?;
+    Ok(())
+}
+
+fn fire(args: &FireArgs) -> Result<(), ClientError> {
+    let path = format!("{}/fire", args.named.path()?);
+    let api = Api::connect(&args.named.common)?;
+    let fire = args.event.as_ref().map_or_else(|| json!({}), |event| json!({ "event": event }));
+    let answer = api.call(Method::POST, &path, Payload::Json(&fire))?;
+    if args.named.common.json {
+        return print_json(&answer);
+    }
+    let fired: Fired = api.read(&answer)?;
+    terminal::line(format_args!("fired {} as the event {}", args.named.name, printable(&fired.event_id)))?;
+    terminal::note(format_args!(
+        "`picloud event show {}` says what became of it",
+        printable(&fired.event_id)
+    ));
     Ok(())
 }
 

@@ -1,0 +1,339 @@
+//! `picloud dlq`: dead letters, the events that were given up.
+
+use clap::{Args, Subcommand};
+use picloud_core::DeadLetterId;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use ureq::http::Method;
+
+use super::{
+    AppArgs, CommonArgs, WholeAppArgs,
+    api::{Api, Payload},
+    apps::short_time,
+    error::ClientError,
+    kv::cut,
+    pages::Items,
+    queues::body,
+    session::print_json,
+};
+use crate::terminal::{self, Table, printable};
+
+/// What can be done with events that were given up.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List those that nobody has looked after
+    List(ListArgs),
+    /// Show one with what its event says
+    Show(LetterArgs),
+    /// Count those that nobody has looked after by their error
+    Fingerprints(WholeAppArgs),
+    /// Put one, or many, into the outbox again
+    Replay(ReplayArgs),
+    /// Run its handler, show what it would do, and do nothing of it
+    DryRun(DryRunArgs),
+    /// Say that nothing is to be done about one, or about many
+    Ignore(IgnoreArgs),
+}
+
+/// `picloud dlq list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Those that were looked after as well
+    #[arg(long)]
+    all: bool,
+    /// With this fingerprint only
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<String>,
+    /// Of this trigger only
+    #[arg(long, value_name = "NAME")]
+    trigger: Option<String>,
+    /// Of this script only
+    #[arg(long, value_name = "NAME")]
+    script: Option<String>,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// A dead letter of an app.
+#[derive(Debug, Args)]
+pub(crate) struct LetterArgs {
+    /// Its id
+    id: DeadLetterId,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Which of many are meant.
+#[derive(Debug, Args)]
+struct ManyArgs {
+    /// All with this fingerprint
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with_all = ["id", "all"])]
+    fingerprint: Option<String>,
+    /// All of this trigger
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["id", "all"])]
+    trigger: Option<String>,
+    /// All of this script
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["id", "all"])]
+    script: Option<String>,
+    /// All that nobody has looked after
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+}
+
+/// How one is replayed.
+#[derive(Debug, Args)]
+struct EditArgs {
+    /// What the event is to say instead: a JSON object as `picloud dlq show` has it in `event`
+    #[arg(long, value_name = "JSON", value_parser = body)]
+    event: Option<Box<RawValue>>,
+    /// The version of the script that is to handle it [default: the active one]
+    #[arg(long, value_name = "NUMBER")]
+    version: Option<i32>,
+}
+
+/// `picloud dlq replay`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  picloud dlq replay ID --event '{\"body\": {\"id\": 8}}'\n  picloud dlq replay --fingerprint a34e5b1c90d2f718\n  picloud dlq replay --all"
+)]
+pub(crate) struct ReplayArgs {
+    /// The id of one
+    #[arg(required_unless_present_any = ["fingerprint", "trigger", "script", "all"])]
+    id: Option<DeadLetterId>,
+    #[command(flatten)]
+    edit: EditArgs,
+    #[command(flatten)]
+    many: ManyArgs,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// `picloud dlq dry-run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud dlq dry-run ID --version 3")]
+pub(crate) struct DryRunArgs {
+    #[command(flatten)]
+    letter: LetterArgs,
+    #[command(flatten)]
+    edit: EditArgs,
+}
+
+/// `picloud dlq ignore`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  picloud dlq ignore ID\n  picloud dlq ignore --trigger nightly")]
+pub(crate) struct IgnoreArgs {
+    /// The id of one
+    #[arg(required_unless_present_any = ["fingerprint", "trigger", "script", "all"])]
+    id: Option<DeadLetterId>,
+    #[command(flatten)]
+    many: ManyArgs,
+    #[command(flatten)]
+    app: AppArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct Letter {
+    id: String,
+    kind: String,
+    trigger: Option<String>,
+    script: Option<String>,
+    error: LetterError,
+    fingerprint: String,
+    attempts: u16,
+    created_at: String,
+    resolution: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LetterError {
+    code: String,
+    message: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replayed {
+    event_id: String,
+    already: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ManyReplayed {
+    replayed: Vec<Value>,
+    remaining: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct ManyIgnored {
+    ignored: u64,
+    remaining: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct SameError {
+    fingerprint: String,
+    count: u64,
+    error: LetterError,
+    last_at: String,
+}
+
+/// The widest error text that a table shows, in characters.
+const SHOWN_ERROR: usize = 60;
+
+/// Runs one of the commands.
+pub(super) fn run(command: DlqCommand) -> Result<(), ClientError> {
+    match command {
+        DlqCommand::List(args) => list(&args),
+        DlqCommand::Show(args) => {
+            let path = letter_path(&args.app, args.id, "")?;
+            print_json(&Api::connect(&args.common)?.get(&path)?)
+        }
+        DlqCommand::Fingerprints(args) => fingerprints(&args),
+        DlqCommand::Replay(args) => replay(&args),
+        DlqCommand::DryRun(args) => {
+            let path = letter_path(&args.letter.app, args.letter.id, "/dry-run")?;
+            let api = Api::connect(&args.letter.common)?;
+            print_json(&api.call(Method::POST, &path, Payload::Json(&args.edit.json()))?)
+        }
+        DlqCommand::Ignore(args) => ignore(&args),
+    }
+}
+
+fn list(args: &ListArgs) -> Result<(), ClientError> {
+    let resolution = (!args.all).then(|| "unresolved".to_owned());
+    let query = [
+        ("resolution", resolution),
+        ("fingerprint", args.fingerprint.clone()),
+        ("trigger", args.trigger.clone()),
+        ("script", args.script.clone()),
+    ];
+    let path = args.app.path("/dead-letters")?;
+    let api = Api::connect(&args.common)?;
+    let items = Items::fetch(&api, &path, &query, None)?;
+    if args.common.json {
+        return print_json(&items.json());
+    }
+    let mut table =
+        Table::new(&["ID", "GIVEN UP", "KIND", "TRIGGER", "TRIES", "STATE", "FINGERPRINT", "ERROR"]);
+    for letter in items.read::<Letter>(&api)? {
+        let handler = letter.trigger.or(letter.script).unwrap_or_default();
+        let error = cut(&format!("{}: {}", letter.error.code, letter.error.message), SHOWN_ERROR);
+        let (tries, state) =
+            (letter.attempts.to_string(), letter.resolution.unwrap_or_else(|| "open".to_owned()));
+        let at = short_time(&letter.created_at);
+        table.row([letter.id, at, letter.kind, handler, tries, state, letter.fingerprint, error]);
+    }
+    table.print("no dead letters")?;
+    Ok(())
+}
+
+fn fingerprints(args: &WholeAppArgs) -> Result<(), ClientError> {
+    let path = args.app.path("/dead-letters/fingerprints")?;
+    let api = Api::connect(&args.common)?;
+    let items = Items::fetch(&api, &path, &[], None)?;
+    if args.common.json {
+        return print_json(&items.json());
+    }
+    let mut table = Table::new(&["FINGERPRINT", "COUNT", "LAST", "ERROR"]);
+    for found in items.read::<SameError>(&api)? {
+        let error = cut(&format!("{}: {}", found.error.code, found.error.message), SHOWN_ERROR);
+        table.row([found.fingerprint, found.count.to_string(), short_time(&found.last_at), error]);
+    }
+    table.print("no dead letters that nobody has looked after")?;
+    Ok(())
+}
+
+fn replay(args: &ReplayArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common)?;
+    let Some(id) = args.id else {
+        if args.edit.event.is_some() || args.edit.version.is_some() {
+            return Err(ClientError::Input(
+                "--event and --version are for one dead letter: give its id".into(),
+            ));
+        }
+        let path = args.app.path("/dead-letters/replay")?;
+        let mut replayed = Vec::new();
+        loop {
+            let answer = api.call(Method::POST, &path, Payload::Json(&args.many.json()))?;
+            let mut part: ManyReplayed = api.read(&answer)?;
+            let is_last = part.remaining == 0 || part.replayed.is_empty();
+            replayed.append(&mut part.replayed);
+            if is_last {
+                break;
+            }
+            terminal::note(format_args!("replayed {}, {} to go", replayed.len(), part.remaining));
+        }
+        if args.common.json {
+            return print_json(&json!({ "replayed": replayed }).to_string());
+        }
+        terminal::line(format_args!("replayed {}", replayed.len()))?;
+        return Ok(());
+    };
+    let path = letter_path(&args.app, id, "/replay")?;
+    let answer = api.call(Method::POST, &path, Payload::Json(&args.edit.json()))?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let replayed: Replayed = api.read(&answer)?;
+    let how = if replayed.already { "was replayed before, as the event" } else { "is replayed as the event" };
+    terminal::line(format_args!("{id} {how} {}", printable(&replayed.event_id)))?;
+    Ok(())
+}
+
+fn ignore(args: &IgnoreArgs) -> Result<(), ClientError> {
+    let api = Api::connect(&args.common)?;
+    let ignored = match args.id {
+        Some(id) => {
+            api.call(Method::POST, &letter_path(&args.app, id, "/ignore")?, Payload::None)?;
+            1
+        }
+        None => {
+            let path = args.app.path("/dead-letters/ignore")?;
+            let mut ignored = 0;
+            loop {
+                let answer = api.call(Method::POST, &path, Payload::Json(&args.many.json()))?;
+                let part: ManyIgnored = api.read(&answer)?;
+                ignored += part.ignored;
+                if part.remaining == 0 || part.ignored == 0 {
+                    break ignored;
+                }
+            }
+        }
+    };
+    if args.common.json {
+        return print_json(&json!({ "ignored": ignored }).to_string());
+    }
+    terminal::note(format_args!("ignored {ignored}"));
+    Ok(())
+}
+
+impl ManyArgs {
+    fn json(&self) -> Value {
+        let Self { fingerprint, trigger, script, all } = self;
+        json!({ "fingerprint": fingerprint, "trigger": trigger, "script": script, "all": all })
+    }
+}
+
+impl EditArgs {
+    fn json(&self) -> Value {
+        let mut edit = json!({});
+        if let Some(event) = &self.event {
+            edit["event"] = json!(event);
+        }
+        if let Some(version) = self.version {
+            edit["version"] = version.into();
+        }
+        edit
+    }
+}
+
+fn letter_path(app: &AppArgs, id: DeadLetterId, rest: &str) -> Result<String, ClientError> {
+    app.path(&format!("/dead-letters/{id}{rest}"))
+}
