@@ -157,7 +157,9 @@ fn print_summary(place: &Place, steps: &Steps) {
     println!(
         "  curl -d '{{\"name\":\"bob\"}}' -H 'content-type: application/json' http://{app}/@hello/hello\n"
     );
-    println!("Order in another, and see a moment later what has followed from it:");
+    println!(
+        "Order in the other, and see a moment later what has followed from it; or open http://{app}/@events/"
+    );
     println!(
         "  curl -d '{{\"item\":\"mug\",\"amount\":2}}' -H 'content-type: application/json' http://{app}/@events/orders"
     );
