@@ -76,8 +76,7 @@ fn messages_are_handled_by_their_priority_once_and_not_too_early() {
         r#"fn on_message(msg) { kv::set("list", "all", kv::get("list", "all", "") + msg.body + " "); }"#,
     )
     .ok();
-    app.cli(&["trigger", "add", "work", "--script", "work", "--queue", "jobs"]).ok();
-    app.limit(&["concurrency=1"]).ok();
+    app.cli(&["trigger", "add", "work", "--script", "work", "--queue", "jobs", "--concurrency", "1"]).ok();
     app.cli(&["queue", "resume", "jobs"]).ok();
     app.server.wait_until_handled(&app.name);
     assert_eq!(app.cli(&["kv", "get", "list", "all"]).ok(), "first usual keyed late \n");
