@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing, build, start PiCloud and deploy the sample app
+    /// Install what is missing, build, start PiCloud and deploy the sample apps
     Up(up::UpArguments),
     /// Stop the server that `up --detach` left running
     Down,

@@ -22,8 +22,8 @@ use crate::{
     system,
 };
 
-/// The app that every first start shows.
-const SAMPLE: &str = "docs/examples/hello";
+/// The apps that every first start shows: what a script is, and what triggers are.
+const SAMPLES: [&str; 2] = ["hello", "events"];
 
 /// A start that takes longer than this has built something.
 const A_WHILE: Duration = Duration::from_mins(1);
@@ -39,7 +39,7 @@ pub(crate) struct UpArguments {
     debug: bool,
 }
 
-/// Brings a server up with the sample app.
+/// Brings a server up with the sample apps.
 pub(crate) fn up(root: &Path, arguments: &UpArguments) -> Result<()> {
     let (profile, folder) = if arguments.debug { ("dev", "debug") } else { ("release", "release") };
     let program = root.join("target").join(folder).join("picloud");
@@ -74,7 +74,7 @@ pub(crate) fn up(root: &Path, arguments: &UpArguments) -> Result<()> {
         ready.or_else(|error| give_up(&place, pid, arguments, error))?;
         Ok(format!("ready, process {pid}"))
     })?;
-    let deployed = steps.step("Sample app", || deploy_sample(root, &place));
+    let deployed = steps.step("Sample apps", || deploy_samples(root, &place));
     if let (Err(_), Some(pid)) = (&deployed, server) {
         server::stop(pid)?;
     }
@@ -127,9 +127,12 @@ fn give_up(place: &Place, pid: u32, arguments: &UpArguments, error: anyhow::Erro
     Err(error)
 }
 
-fn deploy_sample(root: &Path, place: &Place) -> Result<String> {
-    let output = process::capture(place.command().arg("deploy").arg(root.join(SAMPLE)))?;
-    Ok(output.trim().replace('\n', "\n      "))
+fn deploy_samples(root: &Path, place: &Place) -> Result<String> {
+    let folder = root.join("docs/examples");
+    for sample in SAMPLES {
+        process::capture(place.command().arg("deploy").arg(folder.join(sample)))?;
+    }
+    Ok(format!("{}, from {}", SAMPLES.join(" and "), folder.display()))
 }
 
 fn print_summary(place: &Place, steps: &Steps) {
@@ -143,10 +146,17 @@ fn print_summary(place: &Place, steps: &Steps) {
     println!("  apps         http://{app}/@hello/hello");
     println!("  control      http://{admin}/api/v1 (with the token)");
     println!("  owner token  {token}\n");
-    println!("Call the sample:");
+    println!("Call a sample:");
     println!(
         "  curl -d '{{\"name\":\"bob\"}}' -H 'content-type: application/json' http://{app}/@hello/hello\n"
     );
+    println!(
+        "Order in the other, and see a moment later what has followed from it; or open http://{app}/@events/"
+    );
+    println!(
+        "  curl -d '{{\"item\":\"mug\",\"amount\":2}}' -H 'content-type: application/json' http://{app}/@events/orders"
+    );
+    println!("  curl http://{app}/@events/journal\n");
     println!("Upload a script of your own, then call it:");
     println!(
         "  curl -X PUT --data-binary '\"1 + 1 is \" + (1 + 1)' -H 'content-type: text/plain' \\\n       \

@@ -259,7 +259,7 @@ impl Dispatcher {
         for due in self.store.next_due(&lanes).await? {
             let got_some = drained.iter().any(|(lane, claimed)| *lane == due.lane && *claimed > 0);
             match due.due_in {
-                Duration::ZERO if schedule.is_limited(due.lane) => schedule.wake_at(due.lane, now + LIMITED),
+                Duration::ZERO if schedule.is_limited(due.lane) => schedule.hold(due.lane, now + LIMITED),
                 Duration::ZERO if got_some => schedule.wake(due.lane),
                 // Something holds them, such as another process that claims.
                 Duration::ZERO => schedule.wake_at(due.lane, now + BUSY),

@@ -25,6 +25,8 @@ pub(super) struct Schedule {
     turns: VecDeque<AppId>,
     timers: BTreeSet<(Instant, LaneId)>,
     times: HashMap<LaneId, Instant>,
+    /// Lanes of queues all places of which are taken.
+    held: HashMap<(AppId, Option<QueueName>), Vec<LaneId>>,
 }
 
 /// The due lanes of an app: by queue, and in a queue the highest priority first.
@@ -36,8 +38,17 @@ struct DueLanes {
 }
 
 impl Schedule {
-    /// A lane may have events that are due.
+    /// A lane may have events that are due. If its queue had no place, it may have one: then that is for whichever of
+    /// its lanes has the highest priority.
     pub(super) fn wake(&mut self, lane: LaneId) {
+        let queue = self.lanes.get(&lane).map(|known| (known.app, known.queue.clone()));
+        let held = queue.and_then(|queue| self.held.remove(&queue)).unwrap_or_default();
+        for lane in held.into_iter().chain([lane]) {
+            self.wake_alone(lane);
+        }
+    }
+
+    fn wake_alone(&mut self, lane: LaneId) {
         self.forget_time(lane);
         let Some(known) = self.lanes.get(&lane) else {
             self.unknown.insert(lane);
@@ -62,6 +73,21 @@ impl Schedule {
         self.forget_time(lane);
         self.timers.insert((time, lane));
         self.times.insert(lane, time);
+    }
+
+    /// A lane has something that is due, and its queue has no place: until one is free, or `time` has come, the lanes of
+    /// lower priority wait as well.
+    pub(super) fn hold(&mut self, lane: LaneId, time: Instant) {
+        let Some(known) = self.lanes.get(&lane) else { return };
+        let (app, queue) = (known.app, known.queue.clone());
+        let due = self.apps.get(&app).into_iter().flat_map(|due| &due.lanes);
+        let others = due.filter(|((of, _), other)| *of == queue && **other != lane);
+        let lanes: Vec<LaneId> = others.map(|(_, other)| *other).chain([lane]).collect();
+        for lane in &lanes {
+            self.rest(*lane);
+            self.wake_at(*lane, time);
+        }
+        self.held.insert((app, queue), lanes);
     }
 
     /// A lane has nothing that is due.
@@ -100,6 +126,7 @@ impl Schedule {
             self.lanes.remove(&lane);
             self.unknown.insert(lane);
         }
+        self.held.retain(|(of, _), _| *of != app);
     }
 
     /// Forgets everything, before all is read again.

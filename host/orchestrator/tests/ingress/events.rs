@@ -228,6 +228,33 @@ async fn no_more_of_a_queue_are_handled_at_once_than_it_allows() {
 }
 
 #[tokio::test]
+async fn the_next_free_place_of_a_queue_is_for_the_highest_priority() {
+    let platform = with_consumer().await;
+    let of = |priority: i16, body: Value| NewEvent { priority, ..message(&body) };
+    // Each priority has waited before, so that all are known.
+    let known = platform.send([-100, 0, 5, 100].map(|priority| of(priority, json!({})))).await;
+    platform.until_rows("outbox", 0).await;
+    platform
+        .database
+        .execute("INSERT INTO queues (app_id, name) SELECT id, 'jobs' FROM apps ON CONFLICT DO NOTHING")
+        .await;
+    platform.database.execute("UPDATE queues SET concurrency = 1").await;
+    platform.node.app_changed(platform.demo).await;
+    let hold = platform.send([of(5, json!({ "do": "hold" }))]).await;
+    until(|| platform.scripts.holding.load(SeqCst) == 1).await;
+    let sent =
+        platform.send([-100, 0, 100, 5, 0].map(|priority| of(priority, json!({ "n": priority })))).await;
+    let began = std::time::Instant::now();
+    platform.scripts.release.add_permits(1);
+    platform.until_rows("outbox", 0).await;
+    let given = platform.scripts.given();
+    let order: Vec<i64> = given.iter().filter_map(|given| given.event["body"]["n"].as_i64()).collect();
+    assert_eq!(order, [100, 5, 0, 0, -100]);
+    assert!(began.elapsed() < Duration::from_secs(2), "they waited for a timer: {:?}", began.elapsed());
+    assert_done_once(&platform.database, &[known, hold, sent].concat()).await;
+}
+
+#[tokio::test]
 async fn higher_priorities_go_first_and_a_delay_is_kept() {
     let platform = with_consumer().await;
     platform.limit(LimitField::Concurrency, 1).await;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Server, fill, home};
+use crate::support::{Server, deliver, fill, home};
 
 /// Longer than anything here takes, retries included.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -61,28 +61,6 @@ fn talk(mut stream: &TcpStream, busy: bool, take: impl Fn(String)) -> Option<()>
         stream.write_all(format!("{answer}\r\n").as_bytes()).ok()?;
     }
     Some(())
-}
-
-/// Sends a mail; answers what the listener says to the receiver, or else to the mail.
-fn deliver(listener: SocketAddr, from: &str, to: &str, subject: &str) -> String {
-    let mut stream = TcpStream::connect(listener).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let mut say = |text: &str| {
-        if !text.is_empty() {
-            stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
-        }
-        lines.by_ref().map(Result::unwrap).find(|line| line.as_bytes().get(3) == Some(&b' ')).unwrap()
-    };
-    say("");
-    say("EHLO sender.example.org");
-    say(&format!("MAIL FROM:<{from}>"));
-    let answer = say(&format!("RCPT TO:<{to}>"));
-    if !answer.starts_with("250") {
-        return answer;
-    }
-    assert!(say("DATA").starts_with("354"));
-    say(&format!("From: Ada <{from}>\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nHello\r\n."))
 }
 
 #[test]

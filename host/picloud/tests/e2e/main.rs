@@ -18,6 +18,7 @@ mod kv;
 mod lifecycle;
 mod limits;
 mod mail;
+mod queues;
 mod secrets;
 mod support;
 mod triggers;

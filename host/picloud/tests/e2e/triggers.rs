@@ -66,6 +66,35 @@ fn a_trigger_of_each_kind_is_added_listed_stopped_and_removed() {
 }
 
 #[test]
+fn with_json_a_trigger_is_shown_as_the_api_has_it() {
+    let app = shared_app("json-triggers");
+    app.deploy("main", "fn on_message(msg) { 1 }").ok();
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = app.cli(&[&["trigger"], arguments, &["--json"]].concat());
+        assert_eq!(output.stderr, "", "{arguments:?}");
+        serde_json::from_str(&output.ok()).unwrap()
+    };
+    let added = json(&["add", "nightly", "--script", "main", "--cron", "0 3 * * *", "--max-attempts", "2"]);
+    assert_eq!((&added["kind"], &added["max_attempts"]), (&"cron".into(), &2.into()), "{added}");
+    assert!(added["warnings"][0].as_str().unwrap().contains("no function on_cron"), "{added}");
+    assert_eq!(json(&["list"])["items"][0]["id"], added["id"]);
+    assert_eq!(json(&["disable", "nightly"])["enabled"], false);
+    assert_eq!(json(&["enable", "nightly"])["enabled"], true);
+    let schedule = json(&["next", "nightly", "--count", "3"]);
+    assert_eq!(schedule["next"].as_array().map(Vec::len), Some(3), "{schedule}");
+    assert_eq!(schedule["past"], serde_json::json!([]));
+    for command in ["show", "enable", "disable", "rm", "next"] {
+        let missing = app.cli(&["trigger", command, "nigthly", "--json"]).failed(4);
+        let missing: serde_json::Value = serde_json::from_str(&missing).unwrap();
+        assert_eq!(missing["code"], "not_found", "{missing}");
+        assert!(missing["detail"].as_str().unwrap().contains("no trigger \"nigthly\""), "{missing}");
+    }
+    json(&["add", "work", "--script", "main", "--queue", "jobs"]);
+    let refused = app.cli(&["trigger", "next", "work"]).failed(1);
+    assert!(refused.contains("only one of kind cron has a schedule"), "{refused}");
+}
+
+#[test]
 fn what_is_wrong_about_a_trigger_is_told_before_it_is_sent() {
     let app = shared_app("wrong-triggers");
     app.deploy("main", "1").ok();

@@ -1,10 +1,11 @@
-//! The way of a first user: a server from nothing, the sample app called, a script uploaded, the server stopped.
+//! The way of a first user: a server from nothing, the sample apps called, a script uploaded, the server stopped.
 
 use std::{
     fs::{self, Permissions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,9 @@ use crate::{
     process::{self, cargo},
     server::Place,
 };
+
+/// The events of an order are handled within a moment; on a loaded machine it is a longer one.
+const EVENTS_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs `cargo xtask up` on a data folder and ports of its own.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -68,8 +72,24 @@ fn call(place: &Place) -> Result<()> {
         answer.status,
         answer.text()
     );
-    println!("called the sample, uploaded a script and called it");
+    order(place)?;
+    println!("called the samples, uploaded a script and called it");
     Ok(())
+}
+
+/// Orders in the sample app, and looks for the last of what follows from it.
+fn order(place: &Place) -> Result<()> {
+    let order = Request::post_json("events.localhost", "/orders", br#"{"item":"mug","amount":2}"#);
+    let answer = http::send(place.app, &order)?;
+    ensure!(answer.status == 201, "the order is answered {}: {}", answer.status, answer.text());
+    let started = Instant::now();
+    loop {
+        let journal = http::send(place.app, &Request::get("events.localhost", "/journal"))?;
+        if journal.text().contains("sales: 2 of mug sold") {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < EVENTS_LIMIT, "of the order came only:\n{}", journal.text());
+    }
 }
 
 /// Two ports that were free a moment ago.

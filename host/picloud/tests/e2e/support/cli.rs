@@ -61,3 +61,12 @@ pub(crate) fn run(mut command: Command, input: &str) -> Output {
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
+
+/// The HMAC-SHA256 of a text in hexadecimal digits, made in the shell as the documentation has it.
+pub(crate) fn hmac(key: &str, text: &str) -> String {
+    let script = r#"printf '%s' "$BODY" | openssl dgst -sha256 -hmac "$KEY" | awk '{print $NF}'"#;
+    let mut shell = Command::new("sh");
+    let made = shell.args(["-c", script]).env("BODY", text).env("KEY", key).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}

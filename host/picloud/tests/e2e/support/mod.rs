@@ -2,10 +2,12 @@
 
 mod cli;
 mod http;
+mod mail;
 mod server;
 
 pub(crate) use self::{
-    cli::{program, run, run_plain},
+    cli::{hmac, program, run, run_plain},
     http::{Response, connect, exchange, get, post_json, request},
+    mail::deliver,
     server::{App, Server, fill, home, shared, shared_app},
 };

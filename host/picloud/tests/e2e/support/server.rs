@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -187,6 +187,33 @@ impl Server {
     /// The process of the server.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until every event of an app is done or given up, with all that came of it: what an event sends is in the
+    /// outbox from the moment when it is out of it itself.
+    #[track_caller]
+    pub(crate) fn wait_until_handled(&self, app: &str) {
+        let started = Instant::now();
+        while self.api(&format!("GET /api/v1/apps/{app}/outbox"), "").json()["items"] != serde_json::json!([])
+        {
+            assert!(started.elapsed() < Duration::from_mins(1), "events of {app} still wait");
+        }
+    }
+
+    /// Follows an app's log: lines from now on, each with what the API says of it.
+    pub(crate) fn follow_log(&self, app: &str) -> impl Iterator<Item = String> {
+        let mut stream = http::connect(self.admin);
+        let request = format!(
+            "GET /api/v1/apps/{app}/logs?follow=true HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\r\n",
+            self.admin,
+            self.token()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let status = lines.next().unwrap();
+        assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+        lines.find(String::is_empty).unwrap();
+        lines
     }
 
     /// Waits until an invocation runs, as the node says.
