@@ -12,6 +12,7 @@ mod client;
 mod cookie;
 mod exchange;
 mod head;
+mod idempotency;
 mod problem;
 mod serve;
 mod status;
@@ -22,6 +23,9 @@ pub use body::{BodyError, BodyTimes, read_body};
 pub use client::{Client, X_FORWARDED_FOR};
 pub use cookie::{SECURE_SESSION_COOKIE, SECURE_SIGN_IN_COOKIE, SESSION_COOKIE, SIGN_IN_COOKIE};
 pub use exchange::Tracked;
+pub use idempotency::{
+    IDEMPOTENCY_KEY, PICLOUD_IDEMPOTENT_REPLAY, idempotency_key, key_of_another, under_way,
+};
 pub use problem::{PICLOUD_ERROR, PICLOUD_REQUEST_ID, Problem, request_id_value};
 pub use serve::{ServeConfig, Served, serve};
 pub use status::{status_of, status_of_run, title_of};

@@ -21,6 +21,7 @@ use crate::{
     audit,
     context::{Context, app_not_found},
     error::ApiError,
+    idempotency,
     store_error::from_store,
 };
 
@@ -257,6 +258,7 @@ pub(crate) async fn require(State(gate): State<Gate>, request: Request, next: Ne
     let admitted = admit(&gate.context, gate.access, &mut parts).await;
     let entry = audit::begin(&gate, &mut parts).await;
     let response = match admitted {
+        Ok(()) if idempotency::is_keyed(&parts) => idempotency::answer(&gate, parts, body, next).await,
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(error) => error.into_response(),
     };

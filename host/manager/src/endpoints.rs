@@ -21,7 +21,7 @@ use crate::{
     },
     context::Context,
     error::ApiError,
-    health,
+    health, idempotency,
 };
 
 /// One line of the table.
@@ -35,6 +35,14 @@ pub(crate) struct Endpoint {
     /// The name of the operation, as the OpenAPI document and the audit log have it.
     pub(crate) action: &'static str,
     handler: MethodRouter<Context>,
+}
+
+impl Endpoint {
+    /// Whether a request is answered once under an `Idempotency-Key`.
+    pub(crate) fn takes_key(&self) -> bool {
+        let is_secret = idempotency::SECRET_ANSWERS.contains(&self.action);
+        self.method == "POST" && !matches!(self.access, Access::Open) && !is_secret
+    }
 }
 
 macro_rules! endpoints {
@@ -256,6 +264,13 @@ mod tests {
     fn an_endpoint_asks_for_an_app_exactly_where_its_path_names_one() {
         for line in table() {
             assert_eq!(line.access.is_of_app(), line.path.contains("{app}"), "{}", line.path);
+        }
+    }
+
+    #[test]
+    fn secrets_are_answers_of_operations() {
+        for action in idempotency::SECRET_ANSWERS {
+            assert!(table().iter().any(|line| line.action == action), "{action}");
         }
     }
 

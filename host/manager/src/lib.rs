@@ -21,6 +21,7 @@ mod extract;
 mod fold;
 mod guard;
 mod health;
+mod idempotency;
 mod manager;
 mod oidc;
 mod openapi;

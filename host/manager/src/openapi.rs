@@ -102,6 +102,18 @@ fn complete(operation: &mut Operation, endpoint: &Endpoint) {
             .build();
         operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
     }
+    if endpoint.takes_key() {
+        let parameter = ParameterBuilder::new()
+            .name("idempotency-key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some("The same request under the same key is answered once in 24 hours."))
+            .schema(Some(
+                ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255)),
+            ))
+            .build();
+        operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+    }
     operation.responses.responses.insert("default".to_owned(), RefOr::T(problem_response()));
     let access = Extensions::from_iter([(ACCESS_EXTENSION, endpoint.access.described())]);
     operation.extensions.get_or_insert_default().merge(access);

@@ -29,6 +29,7 @@ mod members;
 mod outbox;
 mod page;
 mod principals;
+mod request_keys;
 mod retention;
 mod routes;
 mod scripts;
@@ -46,7 +47,7 @@ mod variables;
 pub mod testing;
 
 pub use abandoned::AbandonedExecution;
-pub use answers::{AnswerOf, AnswerView, EventAnswer, KeptAnswer, KeyHold, KeyState, RequestKey};
+pub use answers::{AnswerOf, AnswerView, EventAnswer, KeptAnswer};
 pub use apps::{AppRow, AppsSeen};
 pub use audit::{AuditEntry, AuditFilter, NewAuditEntry};
 pub use callers::{AppCaller, Lack};
@@ -77,6 +78,7 @@ pub use outbox::{
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
+pub use request_keys::{KeepAnswer, KeyHold, KeyState, RequestKey};
 pub use routes::{NewRoute, PutRoute, Route, RoutePatch};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State},
     http::StatusCode,
+    response::Response,
 };
 use picloud_core::{
     App, DedupeKey, Emission, Emitted, ErrorCode, EventId, GroupKey, MessageOptions, QueueName, TopicName,
     TriggerName, TriggerSource,
 };
-use picloud_store::{Enqueued, OutboxLimit, Queue, QueueChange, QueueConcurrency};
+use picloud_store::{
+    Enqueued, KeepAnswer, KeptAnswer, KeyHold, OutboxLimit, Queue, QueueChange, QueueConcurrency,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -25,6 +28,7 @@ use crate::{
     context::Context,
     error::ApiError,
     extract::{JSON_BYTES, JsonBody, Object, PathNames, QueryOf, check_json, read_json},
+    idempotency::{json_answer, respond},
     page::{Page, PageQuery, start},
     store_error::from_store,
 };
@@ -231,8 +235,9 @@ pub(crate) async fn send_message(
     State(context): State<Context>,
     TargetApp(app): TargetApp,
     PathNames((_, queue)): PathNames<(String, QueueName)>,
+    hold: Option<Extension<KeyHold>>,
     request: Request,
-) -> Result<(StatusCode, Json<Sent>), ApiError> {
+) -> Result<Response, ApiError> {
     let (messages, is_batch) = match read(request, app.limits.event_bytes.max(BATCH_BYTES)).await? {
         NewMessages::One(message) => (vec![message], false),
         NewMessages::Many(messages) => (messages, true),
@@ -248,20 +253,23 @@ pub(crate) async fn send_message(
         Ok(Emission { id: EventId::generate(), what })
     };
     let emissions = messages.into_iter().enumerate().map(emission).collect::<Result<Vec<_>, ApiError>>()?;
-    let Enqueued { duplicates, .. } = emit(&context, &app, &emissions).await?;
-    let sent = |id| {
-        let first = duplicates.iter().find(|(dropped, _)| *dropped == id).map(|(_, first)| *first);
-        SentMessage { id: first.unwrap_or(id), duplicate: first.is_some() }
+    let answer = |enqueued: &Enqueued| {
+        let sent = |emission: &Emission| {
+            let mut dropped = enqueued.duplicates.iter().filter(|(dropped, _)| *dropped == emission.id);
+            let first = dropped.next().map(|(_, first)| *first);
+            SentMessage { id: first.unwrap_or(emission.id), duplicate: first.is_some() }
+        };
+        let mut messages: Vec<SentMessage> = emissions.iter().map(sent).collect();
+        let sent = match messages.pop() {
+            Some(only) if !is_batch => Sent::One(only),
+            last => {
+                messages.extend(last);
+                Sent::Many(SentMessages { messages })
+            }
+        };
+        json_answer(StatusCode::ACCEPTED, &sent)
     };
-    let mut sent: Vec<SentMessage> = emissions.iter().map(|emission| sent(emission.id)).collect();
-    let sent = match sent.pop() {
-        Some(only) if !is_batch => Sent::One(only),
-        last => {
-            sent.extend(last);
-            Sent::Many(SentMessages { messages: sent })
-        }
-    };
-    Ok((StatusCode::ACCEPTED, Json(sent)))
+    emit(&context, &app, &emissions, hold.as_deref(), &answer).await
 }
 
 /// Publishes on a topic, for every trigger whose pattern matches.
@@ -271,12 +279,16 @@ pub(crate) async fn publish(
     State(context): State<Context>,
     TargetApp(app): TargetApp,
     PathNames((_, topic)): PathNames<(String, TopicName)>,
+    hold: Option<Extension<KeyHold>>,
     request: Request,
-) -> Result<(StatusCode, Json<Published>), ApiError> {
+) -> Result<Response, ApiError> {
     let NewPublication { body } = read(request, app.limits.event_bytes).await?;
     let what = Emitted::Publication { topic, body: checked(&app, &body)? };
-    let Enqueued { events, .. } = emit(&context, &app, &[Emission { id: EventId::generate(), what }]).await?;
-    Ok((StatusCode::ACCEPTED, Json(Published { events })))
+    let emission = Emission { id: EventId::generate(), what };
+    let answer = |enqueued: &Enqueued| {
+        json_answer(StatusCode::ACCEPTED, &Published { events: enqueued.events.clone() })
+    };
+    emit(&context, &app, &[emission], hold.as_deref(), &answer).await
 }
 
 async fn read<T: serde::de::DeserializeOwned>(request: Request, most: u64) -> Result<T, ApiError> {
@@ -313,9 +325,18 @@ fn checked(app: &App, body: &RawValue) -> Result<std::sync::Arc<str>, ApiError> 
     Ok(body.get().into())
 }
 
-async fn emit(context: &Context, app: &App, emissions: &[Emission]) -> Result<Enqueued, ApiError> {
+/// Makes events, and answers what became of them.
+pub(super) async fn emit(
+    context: &Context,
+    app: &App,
+    emissions: &[Emission],
+    hold: Option<&KeyHold>,
+    answer: &(dyn Fn(&Enqueued) -> KeptAnswer + Send + Sync),
+) -> Result<Response, ApiError> {
     let limit = OutboxLimit(app.limits.outbox_events);
-    context.store.emit(app.id, emissions, limit).await.map_err(from_store)
+    let keep = hold.map(|hold| KeepAnswer { hold, answer });
+    let enqueued = context.store.emit(app.id, emissions, limit, keep.as_ref()).await.map_err(from_store)?;
+    Ok(respond(answer(&enqueued), hold))
 }
 
 /// The queues of an app, by name.

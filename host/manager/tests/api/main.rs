@@ -17,6 +17,7 @@ mod grants;
 mod health;
 mod history;
 mod hosts;
+mod idempotency;
 mod invoke;
 mod limits;
 mod matrix;

@@ -18,8 +18,8 @@ use picloud_core::{
     RequestId, SecretMask, Usage,
 };
 use picloud_store::{
-    AbandonedExecution, Acknowledge, AnswerOf, Claim, ClaimedEvent, EventFault, KeptAnswer, KeyHold,
-    NewEvent, OutboxLimit, ReplyTo, Settlement, StoreError, Verdict,
+    AbandonedExecution, Acknowledge, AnswerOf, Claim, ClaimedEvent, EventFault, KeepAnswer, KeptAnswer,
+    KeyHold, NewEvent, OutboxLimit, ReplyTo, Settlement, StoreError, Verdict,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::sync::oneshot;
@@ -127,15 +127,19 @@ impl Dispatcher {
         &self,
         app: &AppEntry,
         script: &ScriptEntry,
+        id: EventId,
         request: &StoredRequest,
-    ) -> Result<EventId, StoreError> {
+        keep: Option<&KeepAnswer<'_>>,
+    ) -> Result<(), StoreError> {
         let event = NewEvent {
+            id,
             script: Some(script.name.clone()),
+            lineage: Lineage::root(id),
             ..NewEvent::new(OutboxKind::Http, request.text()?)
         };
-        let id = event.id;
-        self.store.enqueue(app.id, &[event], OutboxLimit(app.limits.outbox_events)).await?;
-        Ok(id)
+        let limit = OutboxLimit(app.limits.outbox_events);
+        self.store.enqueue_under(app.id, &[event], limit, keep).await?;
+        Ok(())
     }
 
     /// Stores a request and begins to run it. It runs to its end also if nobody waits for what is received here.

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::LOCATION, request::Parts};
 use http_body_util::Full;
 use picloud_core::{AppId, CallbackUrl, ErrorCode, EventId, Fault, HttpRequest, Method, RouteMode};
-use picloud_edge::Problem;
-use picloud_store::{AnswerView, EventAnswer, KeptAnswer, KeyHold, KeyState, RequestKey, StoreError};
+use picloud_edge::{PICLOUD_IDEMPOTENT_REPLAY, Problem, idempotency_key, key_of_another, under_way};
+use picloud_store::{
+    AnswerView, Enqueued, EventAnswer, KeepAnswer, KeptAnswer, KeyHold, KeyState, RequestKey, StoreError,
+};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -21,11 +23,6 @@ use crate::{
     ingress::Origin,
     invoker::NotAdmitted,
 };
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// Says that an answer was given before.
-const PICLOUD_REPLAYED: HeaderName = HeaderName::from_static("picloud-idempotent-replay");
 
 /// The path, below that of an app, under which the answer of an asynchronous request can be asked for.
 pub(super) const EVENTS: [&str; 2] = [".picloud", "events"];
@@ -52,21 +49,13 @@ pub(super) fn key_of(method: Method, headers: &HeaderMap) -> Result<Option<Strin
     if matches!(method, Method::Get | Method::Head | Method::Options) {
         return Ok(None);
     }
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().map(str::trim).filter(|text| (1..=255).contains(&text.len()));
-    match (text, values.next()) {
-        (Some(text), None) => Ok(Some(text.to_owned())),
-        _ => {
-            let detail = "idempotency-key must be one value of 1 to 255 visible ASCII characters";
-            Err(Problem::new(ErrorCode::BadRequest).detail(detail))
-        }
-    }
+    idempotency_key(headers)
 }
 
 /// Who asks for what, and what exactly.
-fn request_key(key: String, request: &HttpRequest, headers: &HeaderMap) -> RequestKey {
+fn request_key(app: AppId, key: String, request: &HttpRequest, headers: &HeaderMap) -> RequestKey {
     let mut scope = Sha256::new();
+    scope.update(app.as_uuid());
     for name in [http::header::AUTHORIZATION, http::header::COOKIE] {
         for value in headers.get_all(&name) {
             scope.update(value.as_bytes());
@@ -85,7 +74,7 @@ fn request_key(key: String, request: &HttpRequest, headers: &HeaderMap) -> Reque
     }
     content.update([0]);
     content.update(&request.body);
-    RequestKey { scope: scope.finalize().into(), key, request: content.finalize().into() }
+    RequestKey { app: Some(app), scope: scope.finalize().into(), key, request: content.finalize().into() }
 }
 
 impl Ingress {
@@ -101,24 +90,17 @@ impl Ingress {
         let hold = match key {
             None => None,
             Some(key) => {
-                let key = request_key(key, &kept.request, &parts.headers);
+                let key = request_key(app, key, &kept.request, &parts.headers);
                 let longest = Duration::from_millis(kept.script.limits.wall_ms) + COMMIT_TIME;
-                match self.store().take_key(app, &key, longest).await.map_err(|error| refused(&error))? {
+                match self.store().take_key(&key, longest).await.map_err(|error| refused(&error))? {
                     KeyState::New(hold) => Some(hold),
                     KeyState::Answered(answer) => return Ok(replayed(&answer)),
-                    KeyState::Running => {
-                        let detail = "the same request is under way";
-                        let problem = Problem::new(ErrorCode::IdempotencyConflict).detail(detail);
-                        return Err(problem.retry_after(1));
-                    }
-                    KeyState::Other => {
-                        let detail = "another request was made under this idempotency-key";
-                        return Err(Problem::new(ErrorCode::IdempotencyConflict).detail(detail));
-                    }
+                    KeyState::Running => return Err(under_way()),
+                    KeyState::Other => return Err(key_of_another()),
                 }
             }
         };
-        let guard = hold.map(|hold| Held { ingress: self, app, hold: Some(hold) });
+        let guard = hold.map(|hold| Held { ingress: self, hold: Some(hold) });
         match kept.mode {
             RouteMode::Async => self.answer_later(kept, guard, claimed).await,
             RouteMode::Durable | RouteMode::Sync => self.answer_durably(kept, guard, claimed).await,
@@ -134,26 +116,18 @@ impl Ingress {
     ) -> Result<Answered, Problem> {
         let Kept { app, script, origin, callback_url, request, base, .. } = kept;
         let request = StoredRequest::new(request, origin, callback_url.cloned());
-        let event = self.dispatcher.accept_async(app, script, &request).await;
-        let event = event.map_err(|error| refused(&error))?;
+        let id = EventId::generate();
+        let response = accepted(base, id);
+        let hold = guard.as_ref().and_then(|guard| guard.hold.as_ref());
+        let answer = |_: &Enqueued| keep(&response);
+        let under = hold.map(|hold| KeepAnswer { hold, answer: &answer });
+        let stored = self.dispatcher.accept_async(app, script, id, &request, under.as_ref()).await;
+        stored.map_err(|error| refused(&error))?;
+        if let Some(mut guard) = guard {
+            guard.hold = None;
+        }
         if let Some(claimed) = claimed {
             claimed.keep();
-        }
-        let location = format!("{base}/{}/{event}", EVENTS.join("/"));
-        let body = json!({ "id": event, "state": "pending", "status_url": location }).to_string();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = StatusCode::ACCEPTED;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-        if let Ok(location) = HeaderValue::from_str(&location) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        if let Some(mut guard) = guard
-            && let Some(hold) = guard.hold.take()
-            // The request is accepted; without its answer under the key, a second one is told that it is under way.
-            && let Err(error) = self.store().keep_answer(app.id, &hold, &keep(&response)).await
-        {
-            tracing::warn!(%error, "an answer could not be kept under its key");
         }
         Ok(full(response))
     }
@@ -188,7 +162,7 @@ impl Ingress {
             Ok(response) => Ok(full(response)),
             Err(fault) => {
                 if let Some(hold) = hold
-                    && let Err(error) = self.store().release_key(app.id, &hold).await
+                    && let Err(error) = self.store().release_key(&hold).await
                 {
                     tracing::warn!(%error, "the key of a failed request could not be released");
                 }
@@ -216,19 +190,32 @@ impl Ingress {
     }
 }
 
+/// The answer to a request that was accepted as an event of the app at `base`.
+fn accepted(base: &str, event: EventId) -> Response<Full<Bytes>> {
+    let location = format!("{base}/{}/{event}", EVENTS.join("/"));
+    let body = json!({ "id": event, "state": "pending", "status_url": location }).to_string();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
 /// A key that is held until its request is accepted; given back where it is not.
 struct Held<'a> {
     ingress: &'a Ingress,
-    app: AppId,
     hold: Option<KeyHold>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        let (store, app) = (self.ingress.store().clone(), self.app);
+        let store = self.ingress.store().clone();
         tokio::spawn(async move {
-            if let Err(error) = store.release_key(app, &hold).await {
+            if let Err(error) = store.release_key(&hold).await {
                 tracing::warn!(%error, "the key of a refused request could not be released");
             }
         });
@@ -245,7 +232,7 @@ fn replayed(answer: &KeptAnswer) -> Answered {
             response.headers_mut().append(name, value);
         }
     }
-    response.headers_mut().insert(PICLOUD_REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().insert(PICLOUD_IDEMPOTENT_REPLAY, HeaderValue::from_static("true"));
     full(response)
 }
 

@@ -13,10 +13,10 @@ use sqlx::PgConnection;
 
 use super::{
     MailQuota, NewEvent, OutboxLimit,
-    insert::{Inserted, again, insert},
+    insert::{Inserted, again, answered, insert},
     mail,
 };
-use crate::{Store, StoreError, triggers};
+use crate::{KeepAnswer, Store, StoreError, triggers};
 
 /// What events are made under.
 #[derive(Clone, Copy, Debug)]
@@ -182,15 +182,17 @@ pub(crate) async fn emit(
 
 impl Store {
     /// Makes events outside of any invocation: messages, publications, e-mails. [`StoreError::OutboxFull`] beyond
-    /// `limit`. Publications without a listener make nothing.
+    /// `limit`. Publications without a listener make nothing. The answer of a request under a key is kept with them;
+    /// [`StoreError::Conflict`] if the key was taken over.
     pub async fn emit(
         &self,
         app: AppId,
         emissions: &[Emission],
         limit: OutboxLimit,
+        keep: Option<&KeepAnswer<'_>>,
     ) -> Result<super::Enqueued, StoreError> {
         let emitting = Emitting { limit, mails: MailQuota(u64::MAX), cause: Cause::None };
-        let inserted = again(|| self.try_emit(app, emissions, &emitting)).await?;
+        let inserted = again(|| self.try_emit(app, emissions, &emitting, keep)).await?;
         self.wakes.wake(&inserted.lanes);
         Ok(inserted.enqueued)
     }
@@ -200,9 +202,11 @@ impl Store {
         app: AppId,
         emissions: &[Emission],
         emitting: &Emitting,
+        keep: Option<&KeepAnswer<'_>>,
     ) -> Result<Inserted, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let inserted = emit(self, &mut transaction, app, emissions, KvEvents::default(), emitting).await?;
+        answered(&mut transaction, keep, &inserted.enqueued).await?;
         transaction.commit().await?;
         Ok(inserted)
     }

@@ -10,7 +10,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{LaneId, NewEvent, OutboxLimit, groups, lanes::LaneKey};
-use crate::{Store, StoreError, text::bigint};
+use crate::{
+    Store, StoreError,
+    request_keys::{KeepAnswer, keep_under},
+    text::bigint,
+};
 
 /// How often an insert is begun again whose lanes went with an app that was made again.
 const TRIES: u32 = 3;
@@ -41,7 +45,19 @@ impl Store {
         events: &[NewEvent],
         limit: OutboxLimit,
     ) -> Result<Enqueued, StoreError> {
-        let inserted = again(|| self.try_enqueue(app, events, limit)).await?;
+        self.enqueue_under(app, events, limit, None).await
+    }
+
+    /// The same for a request under a key, whose answer is kept in the same transaction. [`StoreError::Conflict`] if the key
+    /// was taken over.
+    pub async fn enqueue_under(
+        &self,
+        app: AppId,
+        events: &[NewEvent],
+        limit: OutboxLimit,
+        keep: Option<&KeepAnswer<'_>>,
+    ) -> Result<Enqueued, StoreError> {
+        let inserted = again(|| self.try_enqueue(app, events, limit, keep)).await?;
         self.wakes.wake(&inserted.lanes);
         Ok(inserted.enqueued)
     }
@@ -51,11 +67,25 @@ impl Store {
         app: AppId,
         events: &[NewEvent],
         limit: OutboxLimit,
+        keep: Option<&KeepAnswer<'_>>,
     ) -> Result<Inserted, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let inserted = insert(self, &mut transaction, app, events, limit).await?;
+        answered(&mut transaction, keep, &inserted.enqueued).await?;
         transaction.commit().await?;
         Ok(inserted)
+    }
+}
+
+/// Keeps the answer of a request that has made events, in their transaction.
+pub(super) async fn answered(
+    connection: &mut PgConnection,
+    keep: Option<&KeepAnswer<'_>>,
+    enqueued: &Enqueued,
+) -> Result<(), StoreError> {
+    match keep {
+        Some(keep) => keep_under(connection, keep.hold, &(keep.answer)(enqueued)).await,
+        None => Ok(()),
     }
 }
 

@@ -1,14 +1,15 @@
 //! Setting a trigger off by hand.
 
 use axum::{
-    Json,
+    Extension,
     extract::{Request, State},
     http::StatusCode,
+    response::Response,
 };
 use picloud_core::{
-    Emission, Emitted, ErrorCode, EventId, MessageOptions, OutboxKind, TriggerKind, TriggerSource,
+    Emission, Emitted, ErrorCode, EventId, Lineage, MessageOptions, OutboxKind, TriggerSource,
 };
-use picloud_store::{NewEvent, OutboxLimit};
+use picloud_store::{Enqueued, KeepAnswer, KeyHold, NewEvent, OutboxLimit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -17,9 +18,11 @@ use utoipa::ToSchema;
 use super::views::TriggerRef;
 use crate::{
     access::TargetApp,
+    api::queues::emit,
     context::Context,
     error::ApiError,
     extract::{JSON_BYTES, PathNames, read_json},
+    idempotency::{json_answer, respond},
     store_error::from_store,
 };
 
@@ -52,8 +55,9 @@ pub(crate) async fn fire_trigger(
     State(context): State<Context>,
     TargetApp(app): TargetApp,
     PathNames((_, named)): PathNames<(String, TriggerRef)>,
+    hold: Option<Extension<KeyHold>>,
     request: Request,
-) -> Result<(StatusCode, Json<Fired>), ApiError> {
+) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let most = app.limits.event_bytes;
     let fire: NewFire = read_json(&parts.headers, body, most + JSON_BYTES).await?;
@@ -84,19 +88,26 @@ pub(crate) async fn fire_trigger(
             format!("the event has {} bytes as JSON; the limit event_bytes is {most}", payload.len());
         return Err(ApiError::new(ErrorCode::TooLarge, detail).field("event").with("limit", most));
     }
-    let limit = OutboxLimit(app.limits.outbox_events);
     let event_id = EventId::generate();
+    let fired = Fired { event_id, event };
+    let answer = |_: &Enqueued| json_answer(StatusCode::ACCEPTED, &fired);
+    let hold = hold.as_deref();
     if let TriggerSource::Queue { queue, .. } = source {
-        let body = event["body"].to_string().into();
+        let body = fired.event["body"].to_string().into();
         let what = Emitted::Message { queue: queue.clone(), body, options: MessageOptions::default() };
-        context.store.emit(app.id, &[Emission { id: event_id, what }], limit).await.map_err(from_store)?;
-    } else {
-        let kind: TriggerKind = source.kind();
-        let new = NewEvent { trigger: Some(trigger.id), ..NewEvent::new(OutboxKind::Trigger(kind), payload) };
-        let new = NewEvent { id: event_id, lineage: picloud_core::Lineage::root(event_id), ..new };
-        context.store.enqueue(app.id, &[new], limit).await.map_err(from_store)?;
+        return emit(&context, &app, &[Emission { id: event_id, what }], hold, &answer).await;
     }
-    Ok((StatusCode::ACCEPTED, Json(Fired { event_id, event })))
+    let new = NewEvent {
+        id: event_id,
+        trigger: Some(trigger.id),
+        lineage: Lineage::root(event_id),
+        ..NewEvent::new(OutboxKind::Trigger(source.kind()), payload)
+    };
+    let limit = OutboxLimit(app.limits.outbox_events);
+    let keep = hold.map(|hold| KeepAnswer { hold, answer: &answer });
+    let enqueued =
+        context.store.enqueue_under(app.id, &[new], limit, keep.as_ref()).await.map_err(from_store)?;
+    Ok(respond(answer(&enqueued), hold))
 }
 
 fn fields(event: &Value) -> String {
