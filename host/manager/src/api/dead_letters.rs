@@ -359,10 +359,7 @@ pub(crate) async fn replay_dead_letter(
             return Err(ApiError::new(ErrorCode::Invalid, "event must be a JSON object").field("event"));
         }
     }
-    if let Some(version @ ..=0) = new.version {
-        let detail = format!("version is {version}; versions begin with 1");
-        return Err(ApiError::new(ErrorCode::Invalid, detail).field("version"));
-    }
+    check_version(&context, &app, id, new.version).await?;
     let is_edited = new.event.is_some();
     let replay = Replay { payload: new.event.map(|event| event.get().to_owned()), version: new.version };
     let limit = OutboxLimit(app.limits.outbox_events);
@@ -433,7 +430,32 @@ pub(crate) async fn ignore_dead_letter(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn not_found(app: &App, id: DeadLetterId) -> ApiError {
+/// Refuses a version that the script which is to handle a letter does not have: the replay would be given up at once.
+async fn check_version(
+    context: &Context,
+    app: &App,
+    id: DeadLetterId,
+    version: Option<i32>,
+) -> Result<(), ApiError> {
+    let Some(version) = version else { return Ok(()) };
+    let letter = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
+    let letter = letter.ok_or_else(|| not_found(app, id))?;
+    let script = match &letter.trigger {
+        Some((trigger, _)) => {
+            context.store.trigger(app.id, *trigger).await.map_err(from_store)?.map(|found| found.spec.script)
+        }
+        None => letter.script,
+    };
+    // Without a script it is said at the replay what is missing.
+    let Some(script) = script else { return Ok(()) };
+    if context.store.version_image(app.id, &script, version).await.map_err(from_store)?.is_none() {
+        let detail = format!("version is {version}; the script \"{script}\" has no version of this number");
+        return Err(ApiError::new(ErrorCode::Invalid, detail).field("version"));
+    }
+    Ok(())
+}
+
+pub(super) fn not_found(app: &App, id: DeadLetterId) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("the app \"{}\" has no dead letter {id}", app.name))
 }
 

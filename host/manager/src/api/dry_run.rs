@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::{
     access::TargetApp,
-    api::invoke::InvokeLog,
+    api::{dead_letters::not_found, invoke::InvokeLog},
     context::Context,
     error::ApiError,
     extract::{JsonBody, PathNames, check_json},
@@ -113,7 +113,7 @@ pub(crate) async fn dry_run(
     JsonBody(request): JsonBody<DryRunRequest>,
 ) -> Result<Json<DryRunAnswer>, ApiError> {
     let letter = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
-    let letter = letter.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "no such dead letter"))?;
+    let letter = letter.ok_or_else(|| not_found(&app, id))?;
     let Some(OutboxKind::Trigger(kind)) = OutboxKind::parse(&letter.kind) else {
         let detail =
             format!("the letter is of the kind {}; only events of triggers can be tried", letter.kind);

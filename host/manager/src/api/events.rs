@@ -1,5 +1,7 @@
 //! Events: what waits in the outbox, what became of one, and what came of it.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json,
     extract::State,
@@ -20,6 +22,9 @@ use crate::{
     page::{Cursor, Page, PageLimit, start},
     store_error::from_store,
 };
+
+/// Longer than the history waits for a batch to fill.
+const HISTORY_BATCH: Duration = Duration::from_millis(400);
 
 /// An event that waits or is handled.
 #[derive(Debug, Serialize, ToSchema)]
@@ -235,6 +240,11 @@ pub(crate) async fn get_event(
     TargetApp(app): TargetApp,
     PathNames((_, id)): PathNames<(String, EventId)>,
 ) -> Result<Json<EventView>, ApiError> {
+    let found = look_again(|| known(&context, &app, id)).await?;
+    found.map(Json).ok_or_else(|| not_found(&app, id))
+}
+
+async fn known(context: &Context, app: &App, id: EventId) -> Result<Option<EventView>, ApiError> {
     let waiting = context.store.outbox_event(app.id, id).await.map_err(from_store)?;
     let (dead_letter_id, execution_id) = context.store.event_traces(app.id, id).await.map_err(from_store)?;
     let state = match (&waiting, dead_letter_id, execution_id) {
@@ -243,11 +253,24 @@ pub(crate) async fn get_event(
         (None, None, Some(_)) => "done",
         (None, None, None) => match context.store.event_answer(app.id, id).await.map_err(from_store)? {
             Some(_) => "done",
-            None => return Err(not_found(&app, id)),
+            None => return Ok(None),
         },
     };
     let waiting = waiting.map(OutboxView::from);
-    Ok(Json(EventView { id, state, waiting, dead_letter_id, execution_id }))
+    Ok(Some(EventView { id, state, waiting, dead_letter_id, execution_id }))
+}
+
+/// Looks for something, and once more if it is not there: the history is written in batches, so that what was handled a
+/// moment ago is nowhere yet.
+async fn look_again<T, F>(look: impl Fn() -> F) -> Result<Option<T>, ApiError>
+where
+    F: Future<Output = Result<Option<T>, ApiError>>,
+{
+    if let Some(found) = look().await? {
+        return Ok(Some(found));
+    }
+    tokio::time::sleep(HISTORY_BATCH).await;
+    look().await
 }
 
 /// The causal tree of an event: what it came of, and all that came of that, as far as it is known.
@@ -267,7 +290,8 @@ pub(super) async fn tree(
     app: &App,
     id: EventId,
 ) -> Result<Option<Json<TreeView>>, ApiError> {
-    let Some(root) = context.store.root_of(app.id, id).await.map_err(from_store)? else { return Ok(None) };
+    let root = look_again(|| async { context.store.root_of(app.id, id).await.map_err(from_store) }).await?;
+    let Some(root) = root else { return Ok(None) };
     let tree = context.store.tree(app.id, root).await.map_err(from_store)?;
     Ok(Some(Json(tree.into())))
 }

@@ -3,17 +3,17 @@
 use clap::{Args, Subcommand};
 use picloud_core::DeadLetterId;
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::{
     AppArgs, CommonArgs, WholeAppArgs,
     api::{Api, Payload},
     apps::short_time,
-    error::ClientError,
+    error::{ClientError, LogLine},
+    invoke::{level, read_json},
     kv::cut,
     pages::Items,
-    queues::body,
     session::print_json,
 };
 use crate::terminal::{self, Table, printable};
@@ -87,9 +87,9 @@ struct ManyArgs {
 /// How one is replayed.
 #[derive(Debug, Args)]
 struct EditArgs {
-    /// What the event is to say instead: a JSON object as `picloud dlq show` has it in `event`
-    #[arg(long, value_name = "JSON", value_parser = body)]
-    event: Option<Box<RawValue>>,
+    /// What the event is to say instead: a JSON object (`@FILE`, `-` for standard input), as `picloud dlq show` has it
+    #[arg(long, value_name = "JSON")]
+    event: Option<String>,
     /// The version of the script that is to handle it [default: the active one]
     #[arg(long, value_name = "NUMBER")]
     version: Option<i32>,
@@ -165,6 +165,46 @@ struct Replayed {
 }
 
 #[derive(Debug, Deserialize)]
+struct WholeLetter {
+    #[serde(flatten)]
+    letter: Letter,
+    event_id: String,
+    event: Value,
+}
+
+/// What a dry run has found.
+#[derive(Debug, Deserialize)]
+struct Tried {
+    result: Option<Value>,
+    error: Option<LetterError>,
+    kv: Vec<KvChange>,
+    files: Vec<FileChange>,
+    events: Vec<Sent>,
+    logs: Vec<LogLine>,
+}
+
+#[derive(Debug, Deserialize)]
+struct KvChange {
+    collection: String,
+    key: String,
+    operation: String,
+    value: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileChange {
+    path: String,
+    operation: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sent {
+    kind: String,
+    to: Option<String>,
+    body: Value,
+}
+
+#[derive(Debug, Deserialize)]
 struct ManyReplayed {
     replayed: Vec<Value>,
     remaining: u64,
@@ -191,17 +231,10 @@ const SHOWN_ERROR: usize = 60;
 pub(super) fn run(command: DlqCommand) -> Result<(), ClientError> {
     match command {
         DlqCommand::List(args) => list(&args),
-        DlqCommand::Show(args) => {
-            let path = letter_path(&args.app, args.id, "")?;
-            print_json(&Api::connect(&args.common)?.get(&path)?)
-        }
+        DlqCommand::Show(args) => show(&args),
         DlqCommand::Fingerprints(args) => fingerprints(&args),
         DlqCommand::Replay(args) => replay(&args),
-        DlqCommand::DryRun(args) => {
-            let path = letter_path(&args.letter.app, args.letter.id, "/dry-run")?;
-            let api = Api::connect(&args.letter.common)?;
-            print_json(&api.call(Method::POST, &path, Payload::Json(&args.edit.json()))?)
-        }
+        DlqCommand::DryRun(args) => dry_run(&args),
         DlqCommand::Ignore(args) => ignore(&args),
     }
 }
@@ -232,6 +265,75 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
     }
     table.print("no dead letters")?;
     Ok(())
+}
+
+fn show(args: &LetterArgs) -> Result<(), ClientError> {
+    let path = letter_path(&args.app, args.id, "")?;
+    let api = Api::connect(&args.common)?;
+    let answer = api.get(&path)?;
+    if args.common.json {
+        return print_json(&answer);
+    }
+    let whole: WholeLetter = api.read(&answer)?;
+    let Letter { kind, trigger, script, error, fingerprint, attempts, created_at, resolution, .. } =
+        whole.letter;
+    let handler = [trigger, script].into_iter().flatten().collect::<Vec<_>>().join(" > ");
+    let lines = [
+        ("event", whole.event_id),
+        ("kind", kind),
+        ("handler", handler),
+        ("error", format!("{}: {}", error.code, error.message)),
+        ("fingerprint", fingerprint),
+        ("tries", attempts.to_string()),
+        ("given up", short_time(&created_at)),
+        ("state", resolution.unwrap_or_else(|| "open".to_owned())),
+    ];
+    for (name, value) in lines {
+        terminal::line(format_args!("{name:<12} {}", printable(&value)))?;
+    }
+    terminal::foreign(&format!("{:#}", whole.event))?;
+    Ok(())
+}
+
+fn dry_run(args: &DryRunArgs) -> Result<(), ClientError> {
+    let path = letter_path(&args.letter.app, args.letter.id, "/dry-run")?;
+    let api = Api::connect(&args.letter.common)?;
+    let answer = api.call(Method::POST, &path, Payload::Json(&args.edit.json()?))?;
+    let tried: Tried = api.read(&answer)?;
+    if args.letter.common.json {
+        print_json(&answer)?;
+    } else {
+        tried.print()?;
+    }
+    match tried.error {
+        Some(error) => Err(ClientError::Run(format!("{}: {}", error.code, error.message))),
+        None => Ok(()),
+    }
+}
+
+impl Tried {
+    fn print(&self) -> Result<(), ClientError> {
+        for line in &self.logs {
+            terminal::note(format_args!("{} {}", level(&line.level), printable(&line.message)));
+        }
+        for change in &self.kv {
+            let value = change.value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
+            let (operation, collection, key) = (&change.operation, &change.collection, &change.key);
+            terminal::line(printable(&format!("would {operation} {collection}/{key}{value}")))?;
+        }
+        for change in &self.files {
+            terminal::line(printable(&format!("would {} the file {}", change.operation, change.path)))?;
+        }
+        for event in &self.events {
+            let to = event.to.as_ref().map(|to| format!(" {to}")).unwrap_or_default();
+            terminal::line(printable(&format!("would send {}{to} {}", event.kind, event.body)))?;
+        }
+        if let Some(result) = &self.result {
+            terminal::line(printable(&format!("would answer {result}")))?;
+        }
+        terminal::note("nothing of it is done");
+        Ok(())
+    }
 }
 
 fn fingerprints(args: &WholeAppArgs) -> Result<(), ClientError> {
@@ -273,11 +375,11 @@ fn replay(args: &ReplayArgs) -> Result<(), ClientError> {
         if args.common.json {
             return print_json(&json!({ "replayed": replayed }).to_string());
         }
-        terminal::line(format_args!("replayed {}", replayed.len()))?;
+        terminal::note(format_args!("replayed {} dead letters", replayed.len()));
         return Ok(());
     };
     let path = letter_path(&args.app, id, "/replay")?;
-    let answer = api.call(Method::POST, &path, Payload::Json(&args.edit.json()))?;
+    let answer = api.call(Method::POST, &path, Payload::Json(&args.edit.json()?))?;
     if args.common.json {
         return print_json(&answer);
     }
@@ -292,6 +394,10 @@ fn ignore(args: &IgnoreArgs) -> Result<(), ClientError> {
     let ignored = match args.id {
         Some(id) => {
             api.call(Method::POST, &letter_path(&args.app, id, "/ignore")?, Payload::None)?;
+            if !args.common.json {
+                terminal::note(format_args!("ignored {id}"));
+                return Ok(());
+            }
             1
         }
         None => {
@@ -310,7 +416,7 @@ fn ignore(args: &IgnoreArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&json!({ "ignored": ignored }).to_string());
     }
-    terminal::note(format_args!("ignored {ignored}"));
+    terminal::note(format_args!("ignored {ignored} dead letters"));
     Ok(())
 }
 
@@ -322,15 +428,15 @@ impl ManyArgs {
 }
 
 impl EditArgs {
-    fn json(&self) -> Value {
+    fn json(&self) -> Result<Value, ClientError> {
         let mut edit = json!({});
         if let Some(event) = &self.event {
-            edit["event"] = json!(event);
+            edit["event"] = json!(read_json(event)?);
         }
         if let Some(version) = self.version {
             edit["version"] = version.into();
         }
-        edit
+        Ok(edit)
     }
 }
 

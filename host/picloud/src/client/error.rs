@@ -55,6 +55,9 @@ pub(crate) enum ClientError {
     /// The server has something of the kind, but not what was named.
     #[error("{0}")]
     NotFound(String),
+    /// A script that was tried out has failed.
+    #[error("{0}")]
+    Run(String),
     /// A local file cannot be read or written.
     #[error("{path}: {source}")]
     File {
@@ -80,6 +83,7 @@ impl From<ClientError> for Failure {
             ClientError::NoToken(..) | ClientError::UnreadableToken(_) => (Exit::Denied, "no_token"),
             ClientError::Input(_) => (Exit::Usage, "usage"),
             ClientError::NotFound(_) => (Exit::NotFound, "not_found"),
+            ClientError::Run(_) => (Exit::Failed, "run_failed"),
             ClientError::File { .. } => (Exit::Failed, "file"),
             ClientError::Output(_) => (Exit::Failed, "output"),
         };

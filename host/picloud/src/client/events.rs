@@ -214,9 +214,9 @@ impl Waiting {
 impl Node {
     fn line(&self) -> String {
         let Some(kind) = &self.kind else { return format!("{} (a run that is not kept)", self.id) };
-        let mut line = match &self.queue {
-            Some(queue) => format!("{kind} {queue}"),
-            None => kind.clone(),
+        let mut line = match (&self.queue, &self.trigger) {
+            (Some(queue), None) => format!("{kind} {queue}"),
+            _ => kind.clone(),
         };
         for handler in [&self.trigger, &self.script].into_iter().flatten() {
             line = format!("{line} > {handler}");
@@ -299,10 +299,12 @@ mod tests {
     #[test]
     fn a_line_says_who_handled_it_and_how_it_ended() {
         let line = node("a", None).line();
-        assert!(line.starts_with("queue jobs > work > worker  done  ") && line.ends_with("  a"), "{line}");
+        assert!(line.starts_with("queue > work > worker  done  ") && line.ends_with("  a"), "{line}");
         let error = Failure { code: "script_error".into(), message: "no".into() };
         let dead = Node { state: "dead".into(), attempts: 5, error: Some(error), ..node("a", None) };
         assert!(dead.line().contains("  dead after 5 tries: script_error: no  "), "{}", dead.line());
+        let waiting = Node { trigger: None, script: None, ..node("a", None) };
+        assert!(waiting.line().starts_with("queue jobs  done"), "{}", waiting.line());
         assert!(Node { kind: None, ..node("a", None) }.line().contains("not kept"));
     }
 }

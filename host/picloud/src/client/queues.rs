@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use picloud_core::{QueueName, TopicName};
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use ureq::http::Method;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     api::{Api, Payload, segment},
     apps::short_time,
     error::ClientError,
+    invoke::read_json,
     pages::Items,
     session::print_json,
 };
@@ -40,9 +41,9 @@ pub(crate) struct SendArgs {
     /// The queue
     #[arg(value_parser = queue)]
     queue: QueueName,
-    /// The body: JSON
-    #[arg(value_parser = body)]
-    body: Box<RawValue>,
+    /// The body: JSON, `@FILE`, or `-` for standard input
+    #[arg(value_name = "JSON")]
+    body: String,
     /// Not before so many milliseconds
     #[arg(long, value_name = "MILLISECONDS")]
     delay_ms: Option<u64>,
@@ -96,9 +97,9 @@ pub(crate) struct PublishArgs {
     /// The topic
     #[arg(value_parser = topic)]
     topic: TopicName,
-    /// The body: JSON
-    #[arg(value_parser = body)]
-    body: Box<RawValue>,
+    /// The body: JSON, `@FILE`, or `-` for standard input
+    #[arg(value_name = "JSON")]
+    body: String,
     #[command(flatten)]
     app: AppArgs,
     #[command(flatten)]
@@ -140,7 +141,7 @@ pub(super) fn run(command: QueueCommand) -> Result<(), ClientError> {
 fn send(args: &SendArgs) -> Result<(), ClientError> {
     let path = args.app.path(&format!("/queues/{}/messages", segment(args.queue.as_str())))?;
     let api = Api::connect(&args.common)?;
-    let mut message = json!({ "body": args.body });
+    let mut message = json!({ "body": read_json(&args.body)? });
     if let Some(delay) = args.delay_ms {
         message["delay_ms"] = delay.into();
     }
@@ -208,8 +209,9 @@ fn set_paused(args: &QueueArgs, call: &str, done: &str) -> Result<(), ClientErro
 /// Publishes on a topic.
 pub(super) fn publish(args: &PublishArgs) -> Result<(), ClientError> {
     let path = args.app.path(&format!("/topics/{}/publish", segment(args.topic.as_str())))?;
+    let publication = json!({ "body": read_json(&args.body)? });
     let api = Api::connect(&args.common)?;
-    let answer = api.call(Method::POST, &path, Payload::Json(&json!({ "body": args.body })))?;
+    let answer = api.call(Method::POST, &path, Payload::Json(&publication))?;
     if args.common.json {
         return print_json(&answer);
     }
@@ -226,8 +228,4 @@ pub(super) fn queue(text: &str) -> Result<QueueName, String> {
 
 fn topic(text: &str) -> Result<TopicName, String> {
     TopicName::new(text).map_err(|error| error.to_string())
-}
-
-pub(super) fn body(text: &str) -> Result<Box<RawValue>, String> {
-    serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))
 }

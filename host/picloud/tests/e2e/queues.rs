@@ -16,6 +16,19 @@ fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
+/// What a command prints once the history has what it is to show.
+#[track_caller]
+fn stored(app: &App, command: &[&str], is_there: impl Fn(&str) -> bool) -> String {
+    let began = std::time::Instant::now();
+    loop {
+        let text = app.cli(command).stdout;
+        if is_there(&text) {
+            return text;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "{command:?} still prints {text}");
+    }
+}
+
 /// An app whose queue `jobs` has a message with the order 7 that was given up, and the id of its dead letter.
 fn app_with_a_dead_letter(name: &str) -> (App, String) {
     let app = shared_app(name);
@@ -93,14 +106,14 @@ fn what_is_wrong_about_a_message_says_what_is_allowed() {
     for (arguments, code, text) in [
         (&["queue", "send", "jobs", "{n: 1}"][..], 2, "is no JSON: key must be a string"),
         (&["queue", "send", "jo bs", "1"], 2, "allowed are a-z, A-Z, 0-9, _, . and -"),
-        (&["queue", "send", "jobs"], 2, "<BODY>"),
+        (&["queue", "send", "jobs"], 2, "<JSON>"),
         (&["queue", "send", "jobs", "1", "--priority", "101"], 1, "allowed is -100 to 100"),
         (&["queue", "send", "jobs", "1", "--delay-ms", "31536000001"], 1, "31536000000 (a year)"),
         (&["queue", "send", "jobs", "1", "--dedupe-key", ""], 1, "must not be empty"),
         (&["queue", "send", "jobs", "1", "--group", &long], 1, "the longest allowed is 128"),
         (&["queue", "pause", "a/b"], 2, "allowed are a-z, A-Z, 0-9, _, . and -"),
         (&["publish", "orders/*", "1"], 2, "topic contains '*'; allowed are a-z, A-Z, 0-9, _, ., :, / and -"),
-        (&["publish", "orders/new", "new"], 2, "is no JSON"),
+        (&["publish", "orders/new", "new"], 2, "is not JSON"),
         (&["dlq", "show", "7"], 2, "ids look like 0198f1c2-"),
         (&["trigger", "show", "a b"], 2, "allowed are a-z, A-Z, 0-9, _, . and -"),
         (&["trigger", "next", "nightly", "--count", "101"], 2, "1..=100"),
@@ -174,17 +187,18 @@ fn a_dead_letter_is_listed_shown_and_tried_out() {
         let found = parsed(&app.cli(&[&["dlq", "list", "--json"], &filter[..]].concat()).ok());
         assert_eq!(found["items"].as_array().map(Vec::len), Some(count), "{filter:?}: {found}");
     }
-    let shown = parsed(&app.cli(&["dlq", "show", &id]).ok());
+    let shown = parsed(&app.cli(&["dlq", "show", &id, "--json"]).ok());
     assert_eq!((&shown["event"]["queue"], &shown["event"]["body"]), (&json!("jobs"), &json!({ "order": 7 })));
     assert_eq!((&shown["attempts"], &shown["error"]["code"]), (&json!(1), &json!("script_error")));
 
     app.deploy("work", r#"fn on_message(msg) { kv::set("done", `${msg.body.order}`, msg.attempt); }"#).ok();
-    let tried = parsed(&app.cli(&["dlq", "dry-run", &id]).ok());
+    let tried = parsed(&app.cli(&["dlq", "dry-run", &id, "--json"]).ok());
     assert_eq!((&tried["error"], &tried["kv"][0]["key"]), (&Value::Null, &json!("7")));
-    let before = parsed(&app.cli(&["dlq", "dry-run", &id, "--version", "1"]).ok());
-    assert!(before["error"]["message"].as_str().unwrap().contains("no order 7"), "{before}");
+    assert!(app.cli(&["dlq", "dry-run", &id]).ok().starts_with("would set done/7 1\n"));
+    let before = app.cli(&["dlq", "dry-run", &id, "--version", "1"]).failed(1);
+    assert!(before.contains("script_error: no order 7"), "{before}");
     let other = r#"{"queue": "jobs", "body": {"order": 9}}"#;
-    let other = parsed(&app.cli(&["dlq", "dry-run", &id, "--event", other]).ok());
+    let other = parsed(&app.cli(&["dlq", "dry-run", &id, "--event", other, "--json"]).ok());
     assert_eq!(other["kv"][0]["key"], "9");
     assert!(app.cli(&["kv", "ls", "done"]).ok().is_empty(), "nothing of it was done");
 
@@ -200,9 +214,10 @@ fn a_dead_letter_is_listed_shown_and_tried_out() {
 fn a_dead_letter_is_replayed_once_or_ignored() {
     let (app, id) = app_with_a_dead_letter("replays");
     for (arguments, code, text) in [
-        (["--version", "0"], 1, "versions begin with 1"),
+        (["--version", "0"], 1, "has no version of this number"),
+        (["--version", "99"], 1, "version is 99; the script \"work\" has no version"),
         (["--event", "[7]"], 1, "event must be a JSON object"),
-        (["--event", "{"], 2, "is no JSON"),
+        (["--event", "{"], 2, "is not JSON"),
     ] {
         let refused = app.cli(&[&["dlq", "replay", &id], &arguments[..]].concat()).failed(code);
         assert!(refused.contains(text), "{arguments:?}: {refused}");
@@ -227,4 +242,83 @@ fn a_dead_letter_is_replayed_once_or_ignored() {
     assert!(ignored.stderr.contains(&format!("ignored {id}")), "{}", ignored.stderr);
     assert!(app.cli(&["dlq", "list"]).ok().is_empty());
     assert_eq!(row(&app.cli(&["dlq", "list", "--all"]).ok(), &id)[5], "ignored");
+}
+
+#[test]
+fn many_dead_letters_are_counted_replayed_and_ignored() {
+    let (app, _) = app_with_a_dead_letter("many");
+    app.cli(&["queue", "send", "jobs", r#"{"order": 8}"#]).ok();
+    app.server.wait_until_handled(&app.name);
+    let counted = app.cli(&["dlq", "fingerprints"]).ok();
+    assert_eq!(counted.lines().count(), 2, "{counted}");
+    let line: Vec<&str> = counted.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(line[1], "2", "{counted}");
+
+    let edited = ["dlq", "replay", "--all", "--version", "1"];
+    assert!(app.cli(&edited).failed(2).contains("are for one dead letter"));
+    assert!(app.cli(&["dlq", "replay"]).failed(2).contains("required"));
+    assert!(
+        app.cli(&["dlq", "ignore", "--all", "--trigger", "work"]).failed(2).contains("cannot be used with")
+    );
+
+    app.deploy("work", r#"fn on_message(msg) { kv::set("done", `${msg.body.order}`, msg.attempt); }"#).ok();
+    let replayed = app.cli(&["dlq", "replay", "--fingerprint", line[0]]);
+    assert!(replayed.stderr.contains("replayed 2 dead letters"), "{}", replayed.stderr);
+    app.server.wait_until_handled(&app.name);
+    assert_eq!(app.cli(&["kv", "get", "done", "8"]).ok(), "1\n");
+    let none = app.cli(&["dlq", "ignore", "--all"]);
+    assert!(none.stderr.contains("ignored 0 dead letters"), "{}", none.stderr);
+    assert_eq!(parsed(&app.cli(&["dlq", "ignore", "--all", "--json"]).ok()), json!({ "ignored": 0 }));
+}
+
+#[test]
+fn events_are_fired_listed_followed_and_taken_back() {
+    let app = shared_app("chains");
+    let work =
+        r#"fn on_message(msg) { kv::set("seen", msg.id, msg.body); topic::publish("done", msg.body); }"#;
+    app.deploy("work", work).ok();
+    app.deploy("tell", r#"fn on_publish(event) { throw "nobody listens"; }"#).ok();
+    app.deploy("order", r#"queue::send("jobs", request.method); "sent""#).ok();
+    app.cli(&["trigger", "add", "worker", "--script", "work", "--queue", "jobs"]).ok();
+    app.cli(&["trigger", "add", "teller", "--script", "tell", "--topic", "done", "--max-attempts", "1"]).ok();
+
+    let fired = app.cli(&["trigger", "fire", "worker", "--event", r#"{"body": 7}"#]).ok();
+    let event = fired.trim().strip_prefix("fired worker as the event ").expect(&fired).to_owned();
+    app.server.wait_until_handled(&app.name);
+    assert_eq!(app.cli(&["kv", "get", "seen", &event]).ok(), "7\n");
+    let tree = stored(&app, &["event", "tree", &event], |tree| tree.contains("worker"));
+    let lines: Vec<&str> = tree.lines().collect();
+    assert!(lines[0].starts_with("queue > worker > work  done") && lines[0].ends_with(&event), "{tree}");
+    assert!(lines[1].starts_with("`-- topic > teller > tell  dead: script_error: nobody listens"), "{tree}");
+    assert_eq!(lines.len(), 2, "{tree}");
+
+    // What a request makes begins with the request.
+    assert_eq!(app.get("/order").text(), "sent");
+    app.server.wait_until_handled(&app.name);
+    let runs = parsed(&stored(&app, &["executions", "--json"], |runs| runs.contains("\"order\"")));
+    let of_order = |run: &&Value| run["script"] == "order";
+    let run = runs["items"].as_array().unwrap().iter().find(of_order).unwrap();
+    let tree = ["executions", run["id"].as_str().unwrap(), "--tree"];
+    let tree = stored(&app, &tree, |tree| tree.contains("worker"));
+    let lines: Vec<&str> = tree.lines().collect();
+    assert!(lines[0].starts_with("http > order  done"), "{tree}");
+    assert!(lines[1].starts_with("`-- queue > worker"), "{tree}");
+    assert!(lines[2].starts_with("    `-- topic > teller"), "{tree}");
+
+    app.cli(&["queue", "set", "jobs", "--concurrency", "3"]).ok();
+    let queues = parsed(&app.cli(&["queue", "list", "--json"]).ok());
+    assert_eq!(queues["items"][0]["concurrency"], 3);
+    app.cli(&["queue", "set", "jobs", "--unlimited"]).ok();
+    assert!(app.cli(&["queue", "set", "jobs", "--concurrency", "0"]).failed(1).contains("1 to 10000"));
+    app.cli(&["queue", "pause", "jobs"]).ok();
+    let sent = app.cli(&["queue", "send", "jobs", "8"]).ok();
+    let listed = app.cli(&["event", "list", "--queue", "jobs"]).ok();
+    assert!(listed.contains(sent.trim()) && listed.contains("pending"), "{listed}");
+    let shown = app.cli(&["event", "show", sent.trim()]).ok();
+    assert!(shown.starts_with("state        pending\n"), "{shown}");
+    let cancelled = app.cli(&["event", "cancel", sent.trim()]);
+    assert!(cancelled.stderr.contains("cancelled"), "{}", cancelled.stderr);
+    assert!(app.cli(&["event", "list"]).ok().is_empty());
+    app.cli(&["event", "cancel", sent.trim()]).failed(4);
+    assert!(app.cli(&["event", "show", sent.trim()]).ok().starts_with("state        dead\n"));
 }

@@ -173,6 +173,8 @@ impl Store {
             UNION ALL SELECT root_id FROM dead_letters WHERE event_id = $2 AND app_id = $1
             UNION ALL SELECT root_id FROM executions WHERE event_id = $2 AND app_id = $1 AND root_id IS NOT NULL
             UNION ALL SELECT coalesce(root_id, id) FROM executions WHERE id = $2 AND app_id = $1
+            UNION ALL SELECT root_id FROM dead_letters WHERE root_id = $2 AND app_id = $1
+            UNION ALL SELECT root_id FROM executions WHERE root_id = $2 AND app_id = $1
             LIMIT 1"#,
             app.as_uuid(),
             event.as_uuid(),

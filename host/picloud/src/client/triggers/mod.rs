@@ -6,15 +6,15 @@ mod view;
 use clap::{Args, Subcommand};
 use picloud_core::{TriggerName, wording::reworded};
 use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use ureq::http::Method;
 
 use super::{
     AppArgs, CommonArgs, WholeAppArgs,
     api::{Api, Payload, segment, with_query},
     error::ClientError,
+    invoke::read_json,
     pages::Items,
-    queues::body,
     session::print_json,
 };
 use crate::terminal::{self, Table, printable};
@@ -77,9 +77,9 @@ pub(crate) struct NextArgs {
     after_help = "Examples:\n  picloud trigger fire nightly\n  picloud trigger fire index --event '{\"key\": \"ann\", \"value\": {\"age\": 41}}'"
 )]
 pub(crate) struct FireArgs {
-    /// What the event says, a JSON object; what is left out is made up
-    #[arg(long, value_name = "JSON", value_parser = body)]
-    event: Option<Box<RawValue>>,
+    /// What the event says, a JSON object (`@FILE`, `-` for standard input); what is left out is made up
+    #[arg(long, value_name = "JSON")]
+    event: Option<String>,
     #[command(flatten)]
     named: NamedArgs,
 }
@@ -209,7 +209,8 @@ fn next(args: &NextArgs) -> Result<(), ClientError> {
 fn fire(args: &FireArgs) -> Result<(), ClientError> {
     let path = format!("{}/fire", args.named.path()?);
     let api = Api::connect(&args.named.common)?;
-    let fire = args.event.as_ref().map_or_else(|| json!({}), |event| json!({ "event": event }));
+    let event = args.event.as_deref().map(read_json).transpose()?;
+    let fire = event.map_or_else(|| json!({}), |event| json!({ "event": event }));
     let answer = api.call(Method::POST, &path, Payload::Json(&fire))?;
     if args.named.common.json {
         return print_json(&answer);
