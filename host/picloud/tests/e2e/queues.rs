@@ -104,7 +104,7 @@ fn what_is_wrong_about_a_message_says_what_is_allowed() {
     let app = shared_app("wrong-messages");
     let long = "x".repeat(129);
     for (arguments, code, text) in [
-        (&["queue", "send", "jobs", "{n: 1}"][..], 2, "is no JSON: key must be a string"),
+        (&["queue", "send", "jobs", "{n: 1}"][..], 2, "the argument is not JSON: key must be a string"),
         (&["queue", "send", "jo bs", "1"], 2, "allowed are a-z, A-Z, 0-9, _, . and -"),
         (&["queue", "send", "jobs"], 2, "<JSON>"),
         (&["queue", "send", "jobs", "1", "--priority", "101"], 1, "allowed is -100 to 100"),
@@ -278,7 +278,7 @@ fn events_are_fired_listed_followed_and_taken_back() {
         r#"fn on_message(msg) { kv::set("seen", msg.id, msg.body); topic::publish("done", msg.body); }"#;
     app.deploy("work", work).ok();
     app.deploy("tell", r#"fn on_publish(event) { throw "nobody listens"; }"#).ok();
-    app.deploy("order", r#"queue::send("jobs", request.method); "sent""#).ok();
+    app.deploy("order", r#"queue::send("jobs", 9); "sent""#).ok();
     app.cli(&["trigger", "add", "worker", "--script", "work", "--queue", "jobs"]).ok();
     app.cli(&["trigger", "add", "teller", "--script", "tell", "--topic", "done", "--max-attempts", "1"]).ok();
 
