@@ -14,17 +14,17 @@ use picloud_store::{
 
 use crate::fixture::{QUOTA, app_name, id, set, size, upload, writes};
 
-const NO_LIMIT: OutboxLimit = OutboxLimit(u64::MAX);
+pub(crate) const NO_LIMIT: OutboxLimit = OutboxLimit(u64::MAX);
 
 /// A database with one app, which has a script `work`, and its owner.
-struct Fixture {
-    database: TestDatabase,
-    store: Store,
-    app: AppId,
+pub(crate) struct Fixture {
+    pub(crate) database: TestDatabase,
+    pub(crate) store: Store,
+    pub(crate) app: AppId,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().await;
         let app = store.create_app(&app_name("demo")).await.unwrap().id;
@@ -58,12 +58,12 @@ impl Fixture {
         trigger
     }
 
-    async fn consumer(&self, queue: &str) -> TriggerId {
+    pub(crate) async fn consumer(&self, queue: &str) -> TriggerId {
         let details = format!("INSERT INTO queue_trigger_details VALUES ('$id', '$app', '{queue}')");
         self.trigger(TriggerKind::Queue, queue, &details).await
     }
 
-    async fn send(&self, event: NewEvent) -> EventId {
+    pub(crate) async fn send(&self, event: NewEvent) -> EventId {
         let id = event.id;
         self.store.enqueue(self.app, &[event], NO_LIMIT).await.unwrap();
         id
@@ -78,7 +78,7 @@ impl Fixture {
         self.store.due_lanes().await.unwrap().into_iter().map(|due| due.lane).collect()
     }
 
-    async fn claim(&self, store: &Store, most: u32) -> Vec<ClaimedEvent> {
+    pub(crate) async fn claim(&self, store: &Store, most: u32) -> Vec<ClaimedEvent> {
         let lanes = store.due_lanes().await.unwrap();
         let lanes = store.lanes(&lanes.iter().map(|due| due.lane).collect::<Vec<_>>()).await.unwrap();
         let claims: Vec<_> = lanes
@@ -89,30 +89,30 @@ impl Fixture {
         store.claim(&claims).await.unwrap()
     }
 
-    async fn settle(&self, event: &ClaimedEvent, verdict: Verdict) {
+    pub(crate) async fn settle(&self, event: &ClaimedEvent, verdict: Verdict) {
         self.store.settle(&[Settlement { claim: event.claim, app: self.app, verdict }]).await.unwrap();
     }
 
-    async fn count(&self, table: &str) -> i64 {
+    pub(crate) async fn count(&self, table: &str) -> i64 {
         self.database.number(&format!("SELECT count(*) FROM {table}")).await
     }
 }
 
-fn message(queue: &str, body: &str) -> NewEvent {
+pub(crate) fn message(queue: &str, body: &str) -> NewEvent {
     let payload = format!(r#"{{"body":{body}}}"#);
     let queue = Some(QueueName::new(queue).unwrap());
     NewEvent { queue, ..NewEvent::new(OutboxKind::Trigger(TriggerKind::Queue), payload) }
 }
 
-fn ids(events: &[ClaimedEvent]) -> Vec<EventId> {
+pub(crate) fn ids(events: &[ClaimedEvent]) -> Vec<EventId> {
     events.iter().map(|event| event.claim.event).collect()
 }
 
-fn done(event: &ClaimedEvent) -> Verdict {
+pub(crate) fn done(event: &ClaimedEvent) -> Verdict {
     Verdict::Done { dead_letter: event.dead_letter, is_grouped: event.group.is_some() }
 }
 
-fn fault(message: &str) -> EventFault {
+pub(crate) fn fault(message: &str) -> EventFault {
     EventFault::new(picloud_core::ErrorCode::ScriptError, message)
 }
 
