@@ -19,6 +19,7 @@ mod lifecycle;
 mod mail;
 mod outbox;
 mod outbox_lost;
+mod outbox_model;
 mod principals;
 mod retention;
 mod routes;
