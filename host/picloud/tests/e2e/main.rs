@@ -8,6 +8,7 @@ mod client;
 mod configuration;
 mod confinement;
 mod crash;
+mod database_restart;
 mod deploy;
 mod egress;
 mod endpoint_access;
