@@ -15,6 +15,7 @@ mod endpoint_access;
 mod examples;
 mod files;
 mod hostile_http;
+mod idle;
 mod kv;
 mod lifecycle;
 mod limits;

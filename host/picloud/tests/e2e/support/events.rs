@@ -16,6 +16,9 @@ use super::{Response, Server, fill, home};
 
 pub(crate) const HOST: &str = "app.localhost";
 
+/// How often a message that always fails is tried.
+pub(crate) const ATTEMPTS: u16 = 8;
+
 /// What is claimed by a server that was lost is handled after this time, however it was lost.
 const RESCUED: Duration = Duration::from_secs(45);
 
@@ -44,7 +47,7 @@ impl Installation {
     pub(crate) fn start(&self) -> Server {
         let environment = [
             ("DATABASE_URL", self.database.cluster.url("postgres")),
-            ("PICLOUD_TRIGGER_RETRY_MAX_ATTEMPTS", "8".to_owned()),
+            ("PICLOUD_TRIGGER_RETRY_MAX_ATTEMPTS", ATTEMPTS.to_string()),
             ("PICLOUD_TRIGGER_RETRY_BASE_DELAY_MS", "1".to_owned()),
         ];
         Server::start(&self.data_dir, &environment.each_ref().map(|(name, value)| (*name, value.as_str())))
