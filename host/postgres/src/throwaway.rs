@@ -31,6 +31,7 @@ echo started 2>/dev/null || exit 1
 while read -r command; do
     case $command in
         stop) "$bin/pg_ctl" --pgdata="$home/data" stop --wait --mode=fast >/dev/null 2>&1 ;;
+        crash) "$bin/pg_ctl" --pgdata="$home/data" stop --wait --mode=immediate >/dev/null 2>&1 ;;
         start) "$bin/pg_ctl" --pgdata="$home/data" start --wait --log="$home/log" --options="$3" >/dev/null 2>&1 ;;
     esac
     echo "$command"
@@ -113,6 +114,11 @@ impl ThrowawayCluster {
     /// Stops the server as an administrator would, and returns when it has stopped.
     pub fn stop_server(&mut self) -> Result<(), ServerError> {
         self.command("stop")
+    }
+
+    /// Stops the server as a crash would: what it has not written is gone.
+    pub fn crash_server(&mut self) -> Result<(), ServerError> {
+        self.command("crash")
     }
 
     /// Starts the stopped server again, and returns when it answers.
@@ -205,6 +211,8 @@ mod tests {
         assert!(socket.exists());
         cluster.stop_server().unwrap();
         assert!(!socket.exists());
+        cluster.start_server().unwrap();
+        cluster.crash_server().unwrap();
         cluster.start_server().unwrap();
         assert!(socket.exists());
         drop(cluster);

@@ -200,6 +200,10 @@ impl Dispatcher {
             schedule.clear();
             *next_scan = Instant::now() + self.scan(schedule).await?;
         }
+        if !changed.apps.is_empty() {
+            // They may have waited for a queue that was paused, or for its consumer.
+            self.has_suspects.store(self.store.has_suspects().await?, Relaxed);
+        }
         for app in changed.apps {
             schedule.app_changed(app);
         }

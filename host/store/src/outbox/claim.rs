@@ -99,14 +99,20 @@ impl Store {
         let Some(queue) = queue.fetch_optional(&mut *transaction).await? else { return Ok(Vec::new()) };
         let mut most = lane.most;
         if let Some(concurrency) = queue.concurrency {
-            let claimed = sqlx::query_scalar!(
-                r#"SELECT count(*) AS "count!" FROM outbox o JOIN outbox_lanes l ON l.id = o.lane_id
-                WHERE l.app_id = $1 AND l.queue = $2 AND o.claimed_by IS NOT NULL"#,
+            // What a lost process had keeps its place until it is claimed again.
+            let taken = sqlx::query_scalar!(
+                r#"SELECT (
+                    SELECT count(*) FROM outbox o JOIN outbox_lanes l ON l.id = o.lane_id
+                    WHERE l.app_id = $1 AND l.queue = $2 AND o.claimed_by IS NOT NULL
+                ) + (
+                    SELECT count(*) FROM outbox o JOIN outbox_lanes l ON l.id = o.lane_id
+                    WHERE l.app_id = $1 AND l.queue = $2 AND o.claimed_by IS NULL AND o.is_suspect
+                ) AS "count!""#,
                 queue.app_id,
                 queue.name,
             );
-            let claimed = claimed.fetch_one(&mut *transaction).await?;
-            most = most.min(u32::try_from(i64::from(concurrency) - claimed).unwrap_or(0));
+            let taken = taken.fetch_one(&mut *transaction).await?;
+            most = most.min(u32::try_from(i64::from(concurrency) - taken).unwrap_or(0));
         }
         if most == 0 {
             return Ok(Vec::new());
@@ -116,15 +122,20 @@ impl Store {
         Ok(rows)
     }
 
-    /// Claims one event whose process was lost, if there is one that is due.
+    /// Claims one event whose process was lost, if there is one that is due and whose queue, if it has one, is open.
     pub async fn claim_suspect(&self) -> Result<Option<ClaimedEvent>, StoreError> {
         let row = sqlx::query_as!(
             Row,
             "UPDATE outbox o SET claimed_by = $1, claimed_at = statement_timestamp(), attempts = o.attempts + 1
             WHERE o.ctid = ANY (ARRAY(
-                SELECT ctid FROM outbox
-                WHERE claimed_by IS NULL AND is_suspect AND run_at <= statement_timestamp()
-                ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+                SELECT s.ctid FROM outbox s JOIN outbox_lanes l ON l.id = s.lane_id
+                LEFT JOIN queues q ON q.app_id = l.app_id AND q.name = l.queue
+                WHERE s.claimed_by IS NULL AND s.is_suspect AND s.run_at <= statement_timestamp()
+                    AND (l.queue = '' OR (q.paused_at IS NULL AND EXISTS (
+                        SELECT FROM queue_trigger_details d JOIN triggers t ON t.id = d.trigger_id
+                        WHERE d.app_id = l.app_id AND d.queue = l.queue AND t.enabled
+                    )))
+                ORDER BY s.run_at, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED
             ))
             RETURNING o.id, o.lane_id, o.app_id, o.kind, o.trigger_id, o.script, o.version, o.payload, o.attempts,
                 o.root_id, o.parent_id, o.depth, o.group_key, o.reply_to, o.dead_letter_id, o.created_at, o.is_suspect",

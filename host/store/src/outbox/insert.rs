@@ -121,7 +121,9 @@ pub(crate) async fn insert(
     let keys = kept.iter().map(|event| lane_key(event)).collect();
     let lanes = store.lanes.find(connection, app, &keys).await?;
     let mut columns = Columns::with_capacity(kept.len());
-    let places = groups::places(connection, &kept, |event| lanes[&lane_key(event)]).await?;
+    let places = groups::places(connection, &kept, |event| lanes[&lane_key(event)]).await;
+    // Among others, a lane is gone.
+    let places = places.inspect_err(|_| store.lanes.forget(app))?;
     for (event, place) in kept.iter().zip(places) {
         columns.push(event, lanes[&lane_key(event)], place);
     }

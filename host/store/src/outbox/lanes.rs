@@ -24,7 +24,7 @@ const CACHED: usize = 20_000;
 /// What a lane is for.
 pub(crate) type LaneKey = (String, i16);
 
-/// Lanes that were seen. They never change, and go with their app only.
+/// Lanes that were seen, and are there for every transaction. They never change, and go with their app only.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LaneCache(Arc<Mutex<HashMap<(AppId, LaneKey), LaneId>>>);
 
@@ -85,24 +85,32 @@ impl LaneCache {
         if missing.is_empty() {
             return Ok(found);
         }
-        for (key, lane) in make(connection, app, &missing).await? {
-            let mut cache = self.lock();
-            if cache.len() >= CACHED {
-                cache.clear();
+        let mut cacheable = Vec::new();
+        for Seen { key, lane, is_own } in make(connection, app, &missing).await? {
+            if !is_own {
+                cacheable.push(((app, key.clone()), lane));
             }
-            cache.insert((app, key.clone()), lane);
-            drop(cache);
             found.insert(key, lane);
         }
+        let mut cache = self.lock();
+        if cache.len() + cacheable.len() > CACHED {
+            cache.clear();
+        }
+        cache.extend(cacheable);
+        drop(cache);
         Ok(found)
     }
 }
 
-async fn make(
-    connection: &mut PgConnection,
-    app: AppId,
-    keys: &[LaneKey],
-) -> Result<Vec<(LaneKey, LaneId)>, StoreError> {
+/// A lane as a transaction sees it.
+struct Seen {
+    key: LaneKey,
+    lane: LaneId,
+    /// Whether this very transaction has made it: others do not see it yet, and perhaps never will.
+    is_own: bool,
+}
+
+async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Result<Vec<Seen>, StoreError> {
     let queues: Vec<&str> = keys.iter().map(|(queue, _)| queue.as_str()).collect();
     let priorities: Vec<i16> = keys.iter().map(|(_, priority)| *priority).collect();
     // Looked for first: an insert that finds its row takes a number of the sequence each time.
@@ -144,17 +152,21 @@ async fn read(
     app: AppId,
     queues: &[&str],
     priorities: &[i16],
-) -> Result<Vec<(LaneKey, LaneId)>, StoreError> {
+) -> Result<Vec<Seen>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT l.id, l.queue, l.priority FROM outbox_lanes l
+        r#"SELECT l.id, l.queue, l.priority,
+            l.xmin IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()::xid AS "is_own!"
+        FROM outbox_lanes l
         JOIN unnest($2::text[], $3::smallint[]) AS k (queue, priority)
-            ON l.app_id = $1 AND l.queue = k.queue AND l.priority = k.priority",
+            ON l.app_id = $1 AND l.queue = k.queue AND l.priority = k.priority"#,
         app.as_uuid(),
         queues as _,
         priorities,
     );
     let rows = rows.fetch_all(connection).await?.into_iter();
-    Ok(rows.map(|row| ((row.queue, row.priority), LaneId(row.id))).collect())
+    let seen =
+        rows.map(|row| Seen { key: (row.queue, row.priority), lane: LaneId(row.id), is_own: row.is_own });
+    Ok(seen.collect())
 }
 
 impl Store {

@@ -71,8 +71,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes from lost processes what they had claimed. What a caller had waited for, and what has no attempt of
-    /// `max_attempts` left, becomes a dead letter with the code `worker_lost`; the rest is tried again, one by one.
+    /// Takes from lost processes what they had claimed. What a caller had waited for, and what has no attempt left of
+    /// those that its trigger allows (`max_attempts` where it does not say), becomes a dead letter with the code `worker_lost`; the rest is tried again, one by one.
     pub async fn rescue(&self, max_attempts: u16) -> Result<Rescued, StoreError> {
         let others = sqlx::query!(
             r#"SELECT o.claimed_by AS "worker!", (
@@ -120,14 +120,19 @@ impl Store {
         }
         let fault = EventFault::new(ErrorCode::WorkerLost, "the process that handled it was lost");
         let rows = sqlx::query!(
-            r#"SELECT id, attempts, reply_to IS NOT NULL AS "is_awaited!" FROM outbox
-            WHERE claimed_by = $1 ORDER BY id FOR UPDATE SKIP LOCKED"#,
+            r#"SELECT o.id, o.attempts, o.reply_to IS NOT NULL AS "is_awaited!", t.max_attempts AS "max_attempts?"
+            FROM outbox o
+            JOIN outbox_lanes l ON l.id = o.lane_id
+            LEFT JOIN queue_trigger_details q ON q.app_id = l.app_id AND q.queue = l.queue
+            LEFT JOIN triggers t ON t.id = coalesce(o.trigger_id, q.trigger_id)
+            WHERE o.claimed_by = $1 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED"#,
             lost.as_uuid(),
         );
         let (mut fallen, mut kept) = (Vec::new(), Vec::new());
         for row in rows.fetch_all(&mut *transaction).await? {
             let attempt = row.attempts.cast_unsigned();
-            if row.is_awaited || attempt >= max_attempts {
+            let most = row.max_attempts.map_or(max_attempts, i16::cast_unsigned);
+            if row.is_awaited || attempt >= most {
                 let claim = Claim { event: EventId::from_uuid(row.id), worker: lost, attempt };
                 fallen.push(Fallen { claim, fault: fault.clone(), script: None });
             } else {

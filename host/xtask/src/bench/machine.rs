@@ -45,6 +45,7 @@ pub(super) fn section(profile: Profile) -> Result<Section> {
         Profile::Release => {
             "The server is built with the profile `release`, as `cargo xtask up` does, without link-time optimisation."
         }
+        Profile::Dev => "The server is built without optimisation.",
     };
     Ok(Section {
         title: "Machine",

@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: PiCloud beside native Rhai, workerd, Deno and queues on this machine; writes docs/BENCHMARKS.md.
+//! `cargo xtask bench`: PiCloud beside native Rhai, workerd, Deno and queues on this machine, and what it
+//! bears; writes docs/BENCHMARKS.md.
 //!
 //! Servers that are compared get the same core, the same requests from the same load generator, and take turns
 //! round by round, so that what the machine does besides meets all of them.
 
+mod crash;
 mod events;
 mod in_process;
 mod load;
@@ -37,6 +39,12 @@ pub(crate) struct BenchArguments {
     /// How the server is built
     #[arg(long, value_enum, default_value_t = Profile::Dist)]
     profile: Profile,
+    /// How often the server is killed in the part `crash`
+    #[arg(long, value_name = "NUMBER")]
+    rounds: Option<u32>,
+    /// What the moments of the kills come from, to see the same ones again
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
 }
 
 /// How the server is built.
@@ -46,6 +54,8 @@ enum Profile {
     Dist,
     /// As `cargo xtask up` builds it
     Release,
+    /// Without optimisation: for trying out the benchmarks themselves
+    Dev,
 }
 
 impl Profile {
@@ -53,6 +63,15 @@ impl Profile {
         match self {
             Self::Dist => "dist",
             Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// The folder in `target` that cargo builds it into.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dist | Self::Release => self.name(),
+            Self::Dev => "debug",
         }
     }
 }
@@ -72,6 +91,8 @@ enum Part {
     Idle,
     /// Events per second, beside graphile-worker and pg-boss
     Events,
+    /// `kill -9` of the server at random moments, and what became of every event
+    Crash,
 }
 
 /// How long and how often.
@@ -83,6 +104,7 @@ struct Effort {
     idle: Duration,
     starts: usize,
     events: usize,
+    kills: u32,
 }
 
 impl Effort {
@@ -93,6 +115,7 @@ impl Effort {
         idle: Duration::from_mins(1),
         starts: 5,
         events: 20_000,
+        kills: 200,
     };
     const QUICK: Self = Self {
         rounds: 1,
@@ -101,6 +124,7 @@ impl Effort {
         idle: Duration::from_secs(5),
         starts: 1,
         events: 1_000,
+        kills: 5,
     };
 }
 
@@ -124,7 +148,8 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
 
     let servers = [Part::Http, Part::Memory, Part::Start, Part::Idle];
-    if wanted(Part::InProcess) || wanted(Part::Events) || servers.into_iter().any(wanted) {
+    let others = [Part::InProcess, Part::Events, Part::Crash];
+    if others.into_iter().any(wanted) || servers.into_iter().any(wanted) {
         heading("building");
         guest::build(root)?;
         process::build_program(root, bench.profile.name())?;
@@ -155,10 +180,14 @@ pub(crate) fn run(root: &Path, arguments: &BenchArguments) -> Result<()> {
         heading("idle CPU");
         sections.push(startup::measure_idle(&bench)?);
     }
-
     if wanted(Part::Events) {
         heading("events per second");
         sections.push(events::measure(&bench)?);
+    }
+    if wanted(Part::Crash) {
+        heading("kill -9");
+        let rounds = arguments.rounds.unwrap_or(bench.effort.kills);
+        sections.push(crash::measure(&bench, rounds, arguments.seed)?);
     }
 
     picloud::remove_data()?;

@@ -28,7 +28,7 @@ const HELLO: &str = "\"hello \" + req.json.name";
 /// The server's place. The data folder lies outside of the checkout: PostgreSQL's own user must reach it.
 pub(super) fn place(bench: &Bench) -> Place {
     Place {
-        program: bench.root.join("target").join(bench.profile.name()).join("picloud"),
+        program: bench.root.join("target").join(bench.profile.folder()).join("picloud"),
         data_dir: data_dir(),
         admin: ([127, 0, 0, 1], ADMIN_PORT).into(),
         app: ([127, 0, 0, 1], APP_PORT).into(),
@@ -134,6 +134,11 @@ impl Control {
     /// Makes something.
     pub(super) fn post(&mut self, path: &str, json: &[u8]) -> Result<()> {
         self.expect(201, "POST", path, ("application/json", json))
+    }
+
+    /// Asks for something, whatever the answer is.
+    pub(super) fn ask(&mut self, path: &str, json: &[u8]) -> Result<Response> {
+        self.send("POST", path, ("application/json", json))
     }
 
     fn expect(&mut self, status: u16, method: &str, path: &str, body: (&str, &[u8])) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Servers, the command line, and a client that can send what no decent client would.
 
 mod cli;
+pub(crate) mod events;
 mod http;
 mod mail;
 mod server;

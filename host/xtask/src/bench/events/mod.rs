@@ -3,7 +3,7 @@
 //! Who is measured is a [`Contender`]; each gets a database of its own in one cluster that syncs to disk, with the backlog
 //! in it before the clock starts, and is done when the database says so.
 
-mod own;
+pub(super) mod own;
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -185,7 +185,7 @@ fn folder(bench: &Bench) -> PathBuf {
     bench.folder.join("event-peers")
 }
 
-fn create_database(cluster: &ThrowawayCluster, name: &str) -> Result<()> {
+pub(super) fn create_database(cluster: &ThrowawayCluster, name: &str) -> Result<()> {
     let mut create = Command::new(cluster.binaries().program("createdb"));
     create.args(["--username", ThrowawayCluster::USER, "--host"]).arg(cluster.socket_dir()).arg(name);
     process::run(&mut create)

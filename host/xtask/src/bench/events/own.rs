@@ -1,7 +1,7 @@
 //! PiCloud as a queue: a server over the database, a queue whose messages wait, and the trigger that has them handled.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -26,31 +26,54 @@ const NOTHING: &str = "fn on_message() { }";
 const TRIGGER: &[u8] = br#"{"name":"jobs","kind":"queue","script":"nothing","queue":"jobs"}"#;
 
 /// A server over a database.
-pub(super) struct Server {
+pub(in crate::bench) struct Server {
     child: Child,
 }
 
 impl Server {
-    /// Starts one, with an app and a script, and waits until it is ready.
+    /// Starts one with an empty data folder, with an app and a script, and waits until it is ready.
     pub(super) fn start(bench: &Bench, cluster: &ThrowawayCluster, database: &str) -> Result<Self> {
         picloud::clear()?;
-        let place = picloud::place(bench);
-        place.check_ports()?;
-        let log = bench.folder.join("events.log");
-        let log = File::create(&log).with_context(|| format!("writing {}", log.display()))?;
-        let mut command = Command::new(&place.program);
-        place.tell(&mut command);
-        command.arg("serve").env("DATABASE_URL", cluster.url(database));
-        command.env("PICLOUD_SANDBOX_MAX_OUTBOX_EVENTS", "10000000");
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let server = Self { child: command.spawn().context("starting picloud")? };
-        place.wait_until_ready(|| {
-            std::thread::sleep(Duration::from_millis(10));
-            Ok(())
-        })?;
+        let settings = [("PICLOUD_SANDBOX_MAX_OUTBOX_EVENTS", "10000000")];
+        let server = Self::launch(bench, cluster, database, &settings)?;
         picloud::deploy()?;
         Control::connect()?.upload("nothing", NOTHING)?;
         Ok(server)
+    }
+
+    /// Starts one with further settings, and waits until it is ready.
+    pub(in crate::bench) fn launch(
+        bench: &Bench,
+        cluster: &ThrowawayCluster,
+        database: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let place = picloud::place(bench);
+        place.check_ports()?;
+        let log = bench.folder.join("events.log");
+        let open = OpenOptions::new().create(true).append(true).open(&log);
+        let log = open.with_context(|| format!("writing {}", log.display()))?;
+        let mut command = Command::new(&place.program);
+        place.tell(&mut command);
+        command.arg("serve").env("DATABASE_URL", cluster.url(database)).envs(settings.iter().copied());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut server = Self { child: command.spawn().context("starting picloud")? };
+        place.wait_until_ready(|| {
+            std::thread::sleep(Duration::from_millis(10));
+            let ended = server.child.try_wait()?;
+            ensure!(ended.is_none(), "picloud ended at its start; {} says why", bench.folder.display());
+            Ok(())
+        })?;
+        Ok(server)
+    }
+
+    /// Kills it as a crash would. Returns when it is gone; an error if it had ended by itself.
+    pub(in crate::bench) fn kill(mut self) -> Result<()> {
+        let ended = self.child.try_wait()?;
+        ensure!(ended.is_none(), "picloud ended by itself");
+        process::signal(self.child.id(), Signal::KILL)?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Has the messages of the queue handled, from now on.
@@ -61,6 +84,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What was killed has been waited for.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let stopped = process::signal(self.child.id(), Signal::TERM).and_then(|()| Ok(self.child.wait()?));
         if let Err(error) = stopped {
             eprintln!("stopping PiCloud: {error:#}");
@@ -222,7 +249,7 @@ impl Drop for Holder {
     }
 }
 
-fn psql(cluster: &ThrowawayCluster, database: &str) -> Command {
+pub(in crate::bench) fn psql(cluster: &ThrowawayCluster, database: &str) -> Command {
     let mut psql = Command::new(cluster.binaries().program("psql"));
     psql.args([
         "--quiet",
@@ -238,7 +265,7 @@ fn psql(cluster: &ThrowawayCluster, database: &str) -> Command {
 }
 
 /// Runs SQL as the cluster's owner.
-pub(super) fn sql(cluster: &ThrowawayCluster, database: &str, text: &str) -> Result<String> {
+pub(in crate::bench) fn sql(cluster: &ThrowawayCluster, database: &str, text: &str) -> Result<String> {
     let mut psql = psql(cluster, database);
     psql.args(["--command", text]);
     process::capture(&mut psql)
