@@ -1,6 +1,6 @@
 //! Reading requests: path, query and body, each with an error that says what is wrong and what is allowed.
 
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
 
 use axum::{
     body::{Body, Bytes},
@@ -178,6 +178,39 @@ pub(crate) fn check_json(value: &RawValue, field: &'static str) -> Result<(), Ap
             Err(ApiError::new(ErrorCode::Invalid, format!("{field} is not valid JSON: {cause}")).field(field))
         }
     }
+}
+
+/// The members of an object that is part of a body. A name that is given twice is refused.
+pub(crate) fn read_object<'a>(
+    value: &'a RawValue,
+    field: &'static str,
+) -> Result<BTreeMap<Cow<'a, str>, &'a RawValue>, ApiError> {
+    struct Members<'a>(PhantomData<&'a ()>);
+
+    impl<'de> Visitor<'de> for Members<'de> {
+        type Value = BTreeMap<Cow<'de, str>, &'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+                if members.insert(name.clone(), value).is_some() {
+                    return Err(serde::de::Error::custom(format_args!("the field {name} is given twice")));
+                }
+            }
+            Ok(members)
+        }
+    }
+
+    let mut json = serde_json::Deserializer::from_str(value.get());
+    let members = json.deserialize_map(Members(PhantomData));
+    members.map_err(|error| {
+        ApiError::new(ErrorCode::Invalid, format!("{field} must be a JSON object: {}", reworded_json(&error)))
+            .field(field)
+    })
 }
 
 /// The deepest nesting of arrays and objects. `RawValue` is skipped over rather than parsed, so that the

@@ -39,7 +39,7 @@ impl TriggerSource {
                     "subject": TEST, "date": now, "message_id": "<test@example.org>", "in_reply_to": null,
                     "references": [], "headers": [["Subject", TEST]], "text": TEST, "html": null,
                     "attachments": [], "ip": "192.0.2.1", "helo": "example.org", "auth": "unverified",
-                    "auto_submitted": false, "truncated": false,
+                    "auto_submitted": false, "truncated": [],
                     "envelope": { "from": "sender@example.org", "to": [to] },
                 })
             }

@@ -33,7 +33,10 @@ fn the_sample_of_a_trigger_for_mail_has_the_fields_of_a_mail() {
         assert_eq!(keys(&sample[part]), keys(&mail[part]), "{part}");
     }
     assert_eq!(keys(&sample["to"][0]), keys(&mail["to"][0]));
-    assert_eq!(sample["headers"].is_array(), mail["headers"].is_array());
+    for (name, value) in mail.as_object().unwrap() {
+        let kinds = (std::mem::discriminant(value), std::mem::discriminant(&sample[name]));
+        assert!(value.is_null() || sample[name].is_null() || kinds.0 == kinds.1, "{name}: {value}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use axum::{
 use picloud_core::{App, DeadLetterId, ErrorCode, EventId, PrincipalId, ScriptName, TriggerName};
 use picloud_store::{
     DeadLetter, DeadLetterFilter, FingerprintCount, LetterState, MAX_MANY, ManyReplayed, OutboxLimit, Replay,
-    Replayed, Resolution, StoreError,
+    Replayed, StoreError,
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::value::RawValue;
@@ -18,10 +18,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     access::{Caller, TargetApp},
+    api::letter_event,
     audit::AuditNote,
     context::Context,
     error::ApiError,
-    extract::{JSON_BYTES, JsonBody, PathNames, QueryOf, check_json, read_json},
+    extract::{JSON_BYTES, JsonBody, PathNames, QueryOf, read_json},
     page::{Cursor, Page, PageLimit, start},
     store_error::from_store,
 };
@@ -120,7 +121,7 @@ impl From<DeadLetter> for DeadLetterView {
 pub(crate) struct WholeDeadLetter {
     #[serde(flatten)]
     letter: DeadLetterView,
-    /// What the event says, without what every event has.
+    /// What the event says, without what every event has. Of a kept request, credentials are hidden.
     #[schema(value_type = serde_json::Value)]
     event: Box<RawValue>,
 }
@@ -188,7 +189,7 @@ fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LetterStat
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewReplay {
-    /// What the event is to say instead: an object, as `event` of the letter is one.
+    /// What the event is to say instead: an object with some of the fields that `event` of the letter has.
     #[schema(value_type = Option<serde_json::Value>)]
     event: Option<Box<RawValue>>,
     /// The version of the script that is to handle it; the active one if it is left out.
@@ -208,7 +209,7 @@ pub(crate) struct ManyLetters {
     /// Of this script.
     #[schema(value_type = Option<String>)]
     script: Option<ScriptName>,
-    /// `unresolved`, `ignored` or `handler_failed`; `unresolved` if it is left out.
+    /// `unresolved` or `handler_failed`, to replay also `ignored` or `handled_by_script`; `unresolved` if it is left out.
     #[serde(default, deserialize_with = "state")]
     #[schema(value_type = Option<String>)]
     resolution: Option<LetterState>,
@@ -221,7 +222,8 @@ pub(crate) struct ManyLetters {
 }
 
 impl ManyLetters {
-    fn checked(self) -> Result<(DeadLetterFilter, u32), ApiError> {
+    /// What is wanted, of letters in one of these states.
+    fn checked(self, allowed: &[LetterState]) -> Result<(DeadLetterFilter, u32), ApiError> {
         let Self { fingerprint, trigger, script, resolution, all, limit } = self;
         let invalid =
             |field: &'static str, detail: String| ApiError::new(ErrorCode::Invalid, detail).field(field);
@@ -233,21 +235,19 @@ impl ManyLetters {
         if fingerprint.as_ref().is_some_and(|text| text.contains('\0')) {
             return Err(invalid("fingerprint", "fingerprint has U+0000, which none has".into()));
         }
-        if let Some(LetterState::Resolved(
-            resolution @ (Resolution::Replayed | Resolution::HandledByScript),
-        )) = resolution
-        {
-            let detail = format!(
-                "resolution is {}: nothing is left to be done; allowed are unresolved, ignored, handler_failed",
-                resolution.as_str()
-            );
-            return Err(invalid("resolution", detail));
+        let state = resolution.unwrap_or(LetterState::Unresolved);
+        if !allowed.contains(&state) {
+            let allowed = allowed.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(invalid(
+                "resolution",
+                format!("resolution is {}; allowed are {allowed}", state.as_str()),
+            ));
         }
         let most = limit.unwrap_or(MAX_MANY);
         if !(1..=MAX_MANY).contains(&most) {
             return Err(invalid("limit", format!("limit is {most}; allowed is 1 to {MAX_MANY}")));
         }
-        Ok((DeadLetterFilter { state: resolution, fingerprint, trigger, script }, most))
+        Ok((DeadLetterFilter { state: Some(state), fingerprint, trigger, script }, most))
     }
 }
 
@@ -334,8 +334,7 @@ pub(crate) async fn get_dead_letter(
 ) -> Result<Json<WholeDeadLetter>, ApiError> {
     let found = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
     let letter = found.ok_or_else(|| not_found(&app, id))?;
-    let event = RawValue::from_string(letter.payload.clone())
-        .map_err(|error| ApiError::internal("a stored event as JSON", &error))?;
+    let event = letter_event::shown(&letter)?;
     Ok(Json(WholeDeadLetter { letter: letter.into(), event }))
 }
 
@@ -353,15 +352,17 @@ pub(crate) async fn replay_dead_letter(
     let (parts, body) = request.into_parts();
     let most = app.limits.event_bytes;
     let new: NewReplay = read_json(&parts.headers, body, most + JSON_BYTES).await?;
-    if let Some(event) = &new.event {
-        check_json(event, "event")?;
-        if !event.get().starts_with('{') {
-            return Err(ApiError::new(ErrorCode::Invalid, "event must be a JSON object").field("event"));
-        }
-    }
-    check_version(&context, &app, id, new.version).await?;
     let is_edited = new.event.is_some();
-    let replay = Replay { payload: new.event.map(|event| event.get().to_owned()), version: new.version };
+    let replay = match (&new.event, new.version) {
+        (None, None) => Replay::default(),
+        (event, version) => {
+            let letter = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
+            let letter = letter.ok_or_else(|| not_found(&app, id))?;
+            check_version(&context, &app, &letter, version).await?;
+            let payload = event.as_ref().map(|event| letter_event::edited(&letter, event)).transpose()?;
+            Replay { payload, version }
+        }
+    };
     let limit = OutboxLimit(app.limits.outbox_events);
     let replayed =
         context.store.replay_dead_letter(app.id, id, &replay, Some(caller.principal.id), limit).await;
@@ -388,7 +389,7 @@ pub(crate) async fn replay_many(
     TargetApp(app): TargetApp,
     JsonBody(wanted): JsonBody<ManyLetters>,
 ) -> Result<Response, ApiError> {
-    let (filter, most) = wanted.checked()?;
+    let (filter, most) = wanted.checked(&LetterState::REPLAYABLE)?;
     let limit = OutboxLimit(app.limits.outbox_events);
     let replayed = context.store.replay_dead_letters(app.id, &filter, most, caller.principal.id, limit).await;
     let ManyReplayed { events, remaining } = replayed.map_err(from_store)?;
@@ -409,7 +410,7 @@ pub(crate) async fn ignore_many(
     TargetApp(app): TargetApp,
     JsonBody(wanted): JsonBody<ManyLetters>,
 ) -> Result<Response, ApiError> {
-    let (filter, most) = wanted.checked()?;
+    let (filter, most) = wanted.checked(&LetterState::IGNORABLE)?;
     let ignored = context.store.ignore_dead_letters(app.id, &filter, most, caller.principal.id).await;
     let (ignored, remaining) = ignored.map_err(from_store)?;
     let note = AuditNote { detail: Some(format!("{ignored} ignored")), ..AuditNote::default() };
@@ -431,20 +432,18 @@ pub(crate) async fn ignore_dead_letter(
 }
 
 /// Refuses a version that the script which is to handle a letter does not have: the replay would be given up at once.
-async fn check_version(
+pub(super) async fn check_version(
     context: &Context,
     app: &App,
-    id: DeadLetterId,
+    letter: &DeadLetter,
     version: Option<i32>,
 ) -> Result<(), ApiError> {
     let Some(version) = version else { return Ok(()) };
-    let letter = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
-    let letter = letter.ok_or_else(|| not_found(app, id))?;
     let script = match &letter.trigger {
         Some((trigger, _)) => {
             context.store.trigger(app.id, *trigger).await.map_err(from_store)?.map(|found| found.spec.script)
         }
-        None => letter.script,
+        None => letter.script.clone(),
     };
     // Without a script it is said at the replay what is missing.
     let Some(script) = script else { return Ok(()) };

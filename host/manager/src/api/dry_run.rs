@@ -11,10 +11,14 @@ use utoipa::ToSchema;
 
 use crate::{
     access::TargetApp,
-    api::{dead_letters::not_found, invoke::InvokeLog},
+    api::{
+        dead_letters::{check_version, not_found},
+        invoke::InvokeLog,
+        letter_event,
+    },
     context::Context,
     error::ApiError,
-    extract::{JsonBody, PathNames, check_json},
+    extract::{JsonBody, PathNames},
     store_error::from_store,
 };
 
@@ -22,7 +26,7 @@ use crate::{
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DryRunRequest {
-    /// Another event than the letter's: a JSON object with what the kind of trigger gives.
+    /// What the event is to say instead: an object with some of the fields that `event` of the letter has.
     #[schema(value_type = Option<serde_json::Value>)]
     event: Option<Box<RawValue>>,
     /// Another version of the script than the active one.
@@ -119,23 +123,16 @@ pub(crate) async fn dry_run(
             format!("the letter is of the kind {}; only events of triggers can be tried", letter.kind);
         return Err(ApiError::new(ErrorCode::Invalid, detail));
     };
-    let Some((trigger, name)) = letter.trigger else {
+    let Some((trigger, name)) = &letter.trigger else {
         return Err(ApiError::new(ErrorCode::TriggerNotFound, "the trigger of the event is gone"));
     };
-    let trigger = context.store.trigger(app.id, trigger).await.map_err(from_store)?;
+    let trigger = context.store.trigger(app.id, *trigger).await.map_err(from_store)?;
     let trigger = trigger.ok_or_else(|| {
         ApiError::new(ErrorCode::TriggerNotFound, format!("the trigger {name} does not exist any more"))
     })?;
-    let payload = match &request.event {
-        Some(event) => {
-            check_json(event, "event")?;
-            if !event.get().trim_start().starts_with('{') {
-                return Err(ApiError::new(ErrorCode::Invalid, "event must be a JSON object").field("event"));
-            }
-            event.get()
-        }
-        None => &letter.payload,
-    };
+    check_version(&context, &app, &letter, request.version).await?;
+    let edited = request.event.as_ref().map(|event| letter_event::edited(&letter, event)).transpose()?;
+    let payload = edited.as_deref().unwrap_or(&letter.payload);
     let created_at = letter.event_created_at;
     let head =
         EventHead { id: letter.event, kind, trigger: Some(&trigger.spec.name), attempt: 1, created_at };

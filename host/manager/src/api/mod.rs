@@ -16,6 +16,7 @@ pub(crate) mod grants;
 pub(crate) mod identities;
 pub(crate) mod invoke;
 pub(crate) mod issuer_sessions;
+mod letter_event;
 pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod members;

@@ -248,8 +248,10 @@ pub(crate) async fn send_message(
     }
     let emission = |(at, message): (usize, NewMessage)| {
         let what = message.emitted(&app, &queue);
-        let what = what
-            .map_err(|error| if is_batch { error.preceded_by(&format!("messages[{at}]")) } else { error })?;
+        let what =
+            what.map_err(
+                |error| if is_batch { error.preceded_by(&format!("messages[{at}]: ")) } else { error },
+            )?;
         Ok(Emission { id: EventId::generate(), what })
     };
     let emissions = messages.into_iter().enumerate().map(emission).collect::<Result<Vec<_>, ApiError>>()?;

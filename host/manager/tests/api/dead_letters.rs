@@ -1,8 +1,10 @@
 //! Dead letters over the API.
 
+use picloud_core::OutboxKind;
+use picloud_store::{NewEvent, OutboxLimit};
 use serde_json::{Value, json};
 
-use crate::events::{APP, claim, dead_letter, post, server};
+use crate::events::{APP, claim, dead_letter, give_up, post, server};
 
 #[tokio::test]
 async fn a_dead_letter_is_shown_tried_replayed_once_and_not_ignored_then() {
@@ -109,4 +111,61 @@ async fn who_names_no_letters_means_none() {
     assert_eq!(server.call("PUT", &format!("{APP}/limits")).json(&full).send().await.status, 200);
     post(&server, "/dead-letters/replay", &json!({ "all": true })).await.problem("outbox_full");
     assert_eq!(server.get(APP).await.json()["unresolved_dead_letters"], 1);
+}
+
+#[tokio::test]
+async fn an_edited_replay_has_the_fields_of_the_event() {
+    let server = server().await;
+    let id = dead_letter(&server).await;
+    for (event, detail) in [
+        (json!({ "foo": 1 }), "event has no field \"foo\"; it has body, group, priority, queue"),
+        (json!({ "queue": 5 }), "queue is a number; allowed is a text"),
+        (json!({ "priority": "x" }), "priority is a text; allowed is a number"),
+        (json!([1]), "must be a JSON object"),
+    ] {
+        for call in ["replay", "dry-run"] {
+            let body = json!({ "event": event });
+            let problem =
+                post(&server, &format!("/dead-letters/{id}/{call}"), &body).await.problem("invalid");
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_edit_names_is_replaced() {
+    let server = server().await;
+    let id = dead_letter(&server).await;
+    let refused = post(&server, &format!("/dead-letters/{id}/replay"), &json!({ "version": 99 })).await;
+    assert_eq!(refused.problem("invalid")["field"], "version");
+    let twice = server.call("POST", &format!("{APP}/dead-letters/{id}/replay"));
+    twice.raw_json(r#"{"event": {"body": 1, "body": 2}}"#).send().await.problem("invalid");
+    let edit = json!({ "event": { "body": [9.5, null] } });
+    assert_eq!(post(&server, &format!("/dead-letters/{id}/replay"), &edit).await.status, 202);
+    let event = claim(&server).await.remove(0);
+    let payload: Value = serde_json::from_str(&event.payload).unwrap();
+    assert_eq!(payload, json!({ "body": [9.5, null], "group": null, "priority": 0, "queue": "jobs" }));
+}
+
+#[tokio::test]
+async fn credentials_of_a_kept_request_are_shown_to_nobody_and_replayed() {
+    let server = server().await;
+    let app = server.get(APP).await.json()["id"].as_str().unwrap().parse().unwrap();
+    let payload = json!({ "method": "POST", "headers": "cookie: s=1\nauthorization: Bearer abc\nx: 1\n", "body": "aGk=" });
+    let event = NewEvent {
+        script: Some("main".parse().unwrap()),
+        ..NewEvent::new(OutboxKind::Http, payload.to_string())
+    };
+    server.store.enqueue(app, &[event], OutboxLimit(9)).await.unwrap();
+    give_up(&server).await;
+    let letters = server.get(&format!("{APP}/dead-letters")).await;
+    let id = letters.items("id")[0].as_str().unwrap().to_owned();
+    let shown = server.get(&format!("{APP}/dead-letters/{id}")).await.json();
+    assert_eq!(shown["event"]["headers"], "cookie: (hidden)\nauthorization: (hidden)\nx: 1\n");
+    let text = json!({ "event": { "body": "hi there" } });
+    post(&server, &format!("/dead-letters/{id}/replay"), &text).await.problem("invalid");
+    let edit = json!({ "event": { "body": "aG8=" } });
+    assert_eq!(post(&server, &format!("/dead-letters/{id}/replay"), &edit).await.status, 202);
+    let event = claim(&server).await.remove(0);
+    assert!(event.payload.contains("Bearer abc") && event.payload.contains("aG8="), "{}", event.payload);
 }

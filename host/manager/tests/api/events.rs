@@ -37,12 +37,17 @@ pub(crate) async fn claim(server: &Server) -> Vec<ClaimedEvent> {
 /// Sends a message and has it given up; answers the letter's id.
 pub(crate) async fn dead_letter(server: &Server) -> String {
     assert_eq!(send(server, "jobs", &json!({ "body": { "n": 1 } })).await.status, 202);
+    give_up(server).await;
+    let letters = server.get(&format!("{APP}/dead-letters?resolution=unresolved")).await;
+    letters.json()["items"][0]["id"].as_str().unwrap().to_owned()
+}
+
+/// Gives up the event that is due.
+pub(crate) async fn give_up(server: &Server) {
     let event = claim(server).await.remove(0);
     let fault = EventFault::new(ErrorCode::ScriptError, "no user 7");
     let verdict = Verdict::Dead { fault, script: None };
     server.store.settle(&[Settlement { claim: event.claim, app: event.app, verdict }]).await.unwrap();
-    let letters = server.get(&format!("{APP}/dead-letters?resolution=unresolved")).await;
-    letters.json()["items"][0]["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

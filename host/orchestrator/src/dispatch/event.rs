@@ -29,7 +29,11 @@ pub(super) fn after_failure(
     let why = EventFault::new(fault.code, with_place(fault));
     let is_hopeless = matches!(
         fault.code,
-        ErrorCode::NoHandler | ErrorCode::CompileError | ErrorCode::ScriptNotFound | ErrorCode::AppNotFound
+        ErrorCode::NoHandler
+            | ErrorCode::CompileError
+            | ErrorCode::ScriptNotFound
+            | ErrorCode::AppNotFound
+            | ErrorCode::BadRequest
     );
     if is_hopeless || policy.is_exhausted(attempt) {
         return Verdict::Dead { fault: why, script: Some(script) };

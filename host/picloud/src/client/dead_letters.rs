@@ -263,7 +263,12 @@ fn list(args: &ListArgs) -> Result<(), ClientError> {
         let at = short_time(&letter.created_at);
         table.row([letter.id, at, letter.kind, handler, tries, state, letter.fingerprint, error]);
     }
-    table.print("no dead letters")?;
+    let empty = if args.all {
+        "no dead letters"
+    } else {
+        "no dead letters that nobody has looked after; --all has all"
+    };
+    table.print(empty)?;
     Ok(())
 }
 

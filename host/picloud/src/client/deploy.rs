@@ -249,7 +249,7 @@ fn folder(args: &DeployArgs) -> Result<Deployment, ClientError> {
     // Routes and settings belong to the whole: a subfolder brings its scripts only.
     let is_whole = app_folder.as_ref().is_some_and(|found| found.below.is_empty());
     let project = Project::read(&args.path, app_folder.unwrap_or_default())?;
-    let routes = is_whole.then(|| project.routes()).transpose()?;
+    let routes = if is_whole { project.routes()? } else { None };
     let triggers = if is_whole { project.triggers()? } else { None };
     let script_limits = if is_whole { project.script_limits()? } else { BTreeMap::new() };
     let limits = project.manifest.limits.filter(|_| is_whole);

@@ -41,9 +41,8 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Manifest {
     /// The app's name.
     pub(super) name: Option<AppName>,
-    /// Its routes. Without any, each script answers at its own name.
-    #[serde(default)]
-    pub(super) routes: Vec<ManifestRoute>,
+    /// All its routes; those it has stay where this is left out. A script that has none answers at its own name.
+    pub(super) routes: Option<Vec<ManifestRoute>>,
     /// All its triggers; those it has stay where this is left out.
     #[serde(alias = "trigger")]
     pub(super) triggers: Option<Vec<TriggerSpec>>,
@@ -299,9 +298,10 @@ impl Project {
         Ok(self.manifest.triggers.clone())
     }
 
-    /// Its routes as the API takes them.
-    pub(super) fn routes(&self) -> Result<Vec<BundleRoute>, ClientError> {
-        let checked = self.manifest.routes.iter().map(|route| {
+    /// All its routes as the API takes them, where it says something of them.
+    pub(super) fn routes(&self) -> Result<Option<Vec<BundleRoute>>, ClientError> {
+        let Some(routes) = &self.manifest.routes else { return Ok(None) };
+        let checked = routes.iter().map(|route| {
             if let Some(script) = route.script.as_ref().filter(|script| !self.scripts.contains_key(*script)) {
                 return Err(format!("the route {} names the script {script}, which has no file", route.path));
             }
@@ -309,6 +309,7 @@ impl Project {
         });
         checked
             .collect::<Result<_, _>>()
+            .map(Some)
             .map_err(|problem| ClientError::Input(format!("{MANIFEST}: {problem}")))
     }
 }
@@ -449,7 +450,7 @@ mod tests {
         assert_eq!((limits.memory_bytes, limits.wall_ms), (Some(8 << 20), Some(2_000)));
         let of_scripts = serde_json::to_value(project.script_limits().unwrap()).unwrap();
         assert_eq!(of_scripts, serde_json::json!({ "api/users": { "fuel": null, "wall_ms": 1000 } }));
-        let routes = project.routes().unwrap();
+        let routes = project.routes().unwrap().unwrap();
         assert_eq!((routes[0].methods.as_slice(), routes[0].path.as_str()), (["GET"].as_slice(), "/u/:id"));
         let sent = serde_json::to_value(&routes[0]).unwrap();
         assert_eq!((&sent["access"], &sent["signature"]), (&"hmac".into(), &"github".into()));
@@ -490,7 +491,7 @@ mod tests {
         let project = read(temp.path()).unwrap();
         assert!(project.scripts.is_empty());
         assert_eq!(project.files.len(), 2);
-        let sent = serde_json::to_value(project.routes().unwrap()).unwrap();
+        let sent = serde_json::to_value(project.routes().unwrap().unwrap()).unwrap();
         assert_eq!(sent, serde_json::json!([{ "path": "/*path", "files": "static/", "max_age": 60 }]));
     }
 

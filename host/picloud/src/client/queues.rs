@@ -175,7 +175,8 @@ fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
         let waiting = if queue.waiting >= 10_000 { "10000+".to_owned() } else { queue.waiting.to_string() };
         let at_once = queue.concurrency.map_or_else(|| "-".to_owned(), |most| most.to_string());
         let trigger = match (queue.paused_at, queue.consumer) {
-            (Some(since), _) => format!("paused since {}", short_time(&since)),
+            (Some(since), Some(consumer)) => format!("{consumer}, paused since {}", short_time(&since)),
+            (Some(since), None) => format!("none, paused since {}", short_time(&since)),
             (None, Some(consumer)) => consumer,
             (None, None) => "none: its messages wait".to_owned(),
         };

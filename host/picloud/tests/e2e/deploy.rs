@@ -138,7 +138,13 @@ fn a_deployment_tells_which_routes_it_dropped_and_which_scripts_it_left() {
     assert!(!first.stderr.contains("gone") && !first.stderr.contains("still"), "{}", first.stderr);
     server.cli(&["route", "add", "/by-hand", "b", "--app", "redeployed"]).ok();
 
+    // A file that says nothing of routes changes nothing of them.
+    let same = server.cli(&["deploy", path]);
+    assert!(!same.stderr.contains("gone"), "{}", same.stderr);
+    assert!(server.cli(&["route", "list", "--app", "redeployed"]).ok().contains("/by-hand"));
+
     fs::remove_file(folder.path().join("b.rhai")).unwrap();
+    write("picloud.toml", "name = 'redeployed'\nroutes = []\n");
     let again = server.cli(&["deploy", path]);
     assert!(
         again.stderr.contains("warning: the route any /by-hand to b is gone, since picloud.toml"),

@@ -57,7 +57,7 @@ fn a_message_waits_for_a_trigger_and_while_its_queue_is_paused() {
     app.deploy("work", r#"fn on_message(msg) { kv::set("done", msg.id, msg.body); }"#).ok();
     app.cli(&["trigger", "add", "worker", "--script", "work", "--queue", "jobs", "--concurrency", "4"]).ok();
     let queue = row(&list(), "jobs");
-    assert!(queue[1] == "1" && queue[4].starts_with("paused since 20"), "{queue:?}");
+    assert!(queue[1] == "1" && queue[4].starts_with("worker, paused since 20"), "{queue:?}");
     let queue = &parsed(&app.cli(&["queue", "list", "--json"]).ok())["items"][0];
     assert_eq!((&queue["name"], &queue["consumer"]), (&json!("jobs"), &json!("worker")));
     assert_eq!((&queue["waiting"], &queue["concurrency"]), (&json!(1), &json!(4)));

@@ -4,7 +4,7 @@ use picloud_core::{AppId, DeadLetterId, EventId, PrincipalId, ScriptName, Trigge
 use uuid::Uuid;
 
 use super::{
-    DeadLetterFilter, LetterState, Resolution,
+    DeadLetterFilter, LetterState,
     resolve::{Buried, Replay},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub struct ManyReplayed {
 }
 
 impl Store {
-    /// Puts those of an app's dead letters into the outbox again that `filter` wants and that were not replayed or handled:
+    /// Puts those of an app's dead letters into the outbox again that `filter` wants and that were not replayed:
     /// the oldest `most` of them, at most [`MAX_MANY`], fewer if their events are large; all or none.
     /// [`StoreError::OutboxFull`] beyond `limit`.
     pub async fn replay_dead_letters(
@@ -44,7 +44,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         // Somebody else may have looked after some of them meanwhile.
         let mut buried = Buried::lock(&mut transaction, app, &wanted).await?;
-        buried.retain(Buried::is_open);
+        buried.retain(|letter| !letter.is_replayed());
         let letters: Vec<Uuid> = buried.iter().map(|buried| buried.id).collect();
         let events = buried.into_iter().map(|buried| buried.replayed(&Replay::default()));
         let events = events.collect::<Result<Vec<_>, _>>()?;
@@ -97,12 +97,7 @@ impl Store {
     ) -> Result<(Vec<Uuid>, u64), StoreError> {
         let resolution = match filter.state {
             None | Some(LetterState::Unresolved) => None,
-            Some(LetterState::Resolved(resolution @ (Resolution::Ignored | Resolution::HandlerFailed))) => {
-                Some(resolution.as_str())
-            }
-            Some(LetterState::Resolved(Resolution::Replayed | Resolution::HandledByScript)) => {
-                return Ok((Vec::new(), 0));
-            }
+            Some(LetterState::Resolved(resolution)) => Some(resolution.as_str()),
         };
         let rows = sqlx::query!(
             r#"SELECT id AS "id!", total AS "total!" FROM (

@@ -73,6 +73,27 @@ pub enum LetterState {
     Resolved(Resolution),
 }
 
+impl LetterState {
+    /// Of letters that can be replayed.
+    pub const REPLAYABLE: [Self; 4] = [
+        Self::Unresolved,
+        Self::Resolved(Resolution::HandlerFailed),
+        Self::Resolved(Resolution::Ignored),
+        Self::Resolved(Resolution::HandledByScript),
+    ];
+
+    /// Of letters that can be ignored.
+    pub const IGNORABLE: [Self; 2] = [Self::Unresolved, Self::Resolved(Resolution::HandlerFailed)];
+
+    /// As clients name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Resolved(resolution) => resolution.as_str(),
+        }
+    }
+}
+
 /// Unresolved letters of one fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FingerprintCount {

@@ -109,9 +109,8 @@ impl Buried {
         Ok(found.fetch_all(connection).await?)
     }
 
-    /// Whether it was neither replayed nor handled.
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self.resolution.as_deref(), None | Some("ignored" | "handler_failed"))
+    pub(super) fn is_replayed(&self) -> bool {
+        self.resolution.as_deref() == Some(Resolution::Replayed.as_str())
     }
 
     /// The event that replays it: a new one, with all attempts before it.

@@ -63,6 +63,14 @@ impl Store {
         if row.is_blocking {
             advance(&mut transaction, &removed, &mut lanes).await?;
         }
+        // Whoever takes a message back may send it again.
+        let freed = sqlx::query!(
+            "DELETE FROM queue_dedupe_keys k USING outbox_lanes l
+            WHERE l.id = $1 AND k.app_id = l.app_id AND k.queue = l.queue AND k.event_id = $2",
+            place.lane_id,
+            event.as_uuid(),
+        );
+        freed.execute(&mut *transaction).await?;
         let callbacks: Vec<_> = letters.iter().filter_map(dead_letters::Letter::callback).collect();
         lanes.extend(insert(self, &mut transaction, app, &callbacks, OutboxLimit(u64::MAX)).await?.lanes);
         let letter = letters.first().map(dead_letters::Letter::id);

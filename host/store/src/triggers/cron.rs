@@ -5,7 +5,7 @@ use std::time::Duration;
 use picloud_core::{AppId, EventId, OutboxKind, TriggerId, TriggerKind};
 use serde::Serialize;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use super::read::cron_source;
@@ -100,7 +100,11 @@ impl Store {
         let slots = source.due(due.next_at, due.now);
         let mut events = Vec::with_capacity(slots.run.len());
         for slot in &slots.run {
-            let payload = Payload { scheduled_for: *slot, schedule: &due.schedule, timezone: &due.timezone };
+            let payload = Payload {
+                scheduled_for: slot.to_offset(UtcOffset::UTC),
+                schedule: &due.schedule,
+                timezone: &due.timezone,
+            };
             let payload = serde_json::to_string(&payload).map_err(StoreError::corrupt)?;
             let delay = source.starts_at(trigger, *slot) - due.now;
             events.push(NewEvent {

@@ -64,7 +64,7 @@ pub(crate) async fn fire_trigger(
     let trigger = named.find(&context, &app).await?;
     let name = &trigger.spec.name;
     if !trigger.spec.enabled {
-        let detail = format!("the trigger {name} is disabled: its events become dead letters at once");
+        let detail = format!("the trigger {name} is disabled; enable it to fire it");
         return Err(ApiError::new(ErrorCode::TriggerDisabled, detail));
     }
     let source = &trigger.spec.source;
