@@ -18,6 +18,7 @@ mod kv_model;
 mod lifecycle;
 mod mail;
 mod outbox;
+mod outbox_clock;
 mod outbox_lanes;
 mod outbox_lost;
 mod outbox_model;
