@@ -17,6 +17,7 @@ mod kv;
 mod kv_model;
 mod lifecycle;
 mod mail;
+mod notifications;
 mod outbox;
 mod outbox_clock;
 mod outbox_lanes;
