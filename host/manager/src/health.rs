@@ -52,6 +52,9 @@ pub(crate) struct Readiness {
     database: DatabaseState,
     /// The node.
     node: NodeState,
+    /// Whether the database's notifications arrive: without them changes that other servers make are not seen, as it is
+    /// behind a pool of connections in transaction mode. Null while that was not tried out.
+    notifications: Option<bool>,
     /// How instances get their memory.
     pool_mode: &'static str,
     /// How a used slot is reset.
@@ -152,6 +155,7 @@ pub(crate) async fn readyz(State(context): State<Context>) -> Response {
         ready: reasons.is_empty(),
         database,
         node,
+        notifications: context.store.notifications_arrive(),
         pool_mode: status.pool_mode,
         reset: status.reset,
         confinement: context.config.confinement.clone(),

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     StoreConfig, StoreError,
+    changes::Hearing,
     kv::Buckets,
     outbox::{Backlog, LaneCache, Wakes},
 };
@@ -38,6 +39,7 @@ pub struct Store {
     pub(crate) lanes: LaneCache,
     pub(crate) backlog: Backlog,
     pub(crate) wakes: Wakes,
+    pub(crate) hearing: Hearing,
 }
 
 impl Store {
@@ -63,6 +65,7 @@ impl Store {
             lanes: LaneCache::default(),
             backlog: Backlog::default(),
             wakes: Wakes::default(),
+            hearing: Hearing::default(),
         })
     }
 

@@ -115,6 +115,8 @@ impl Store {
             most = most.min(u32::try_from(i64::from(concurrency) - taken).unwrap_or(0));
         }
         if most == 0 {
+            // At once: whoever is dropped gives its lock back some time later, and others leave the queue out meanwhile.
+            transaction.rollback().await?;
             return Ok(Vec::new());
         }
         let rows = claim_due(&mut *transaction, self.worker, &[LaneClaim { most, ..lane }]).await?;
