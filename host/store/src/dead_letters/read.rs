@@ -27,7 +27,7 @@ pub struct DeadLetter {
     pub version: Option<i32>,
     /// The queue that it came from; empty for none.
     pub queue: String,
-    /// The event's payload as JSON text.
+    /// The event's payload as JSON text; empty in a list.
     pub payload: String,
     /// Why it was given up.
     pub error_code: String,
@@ -199,15 +199,15 @@ impl Store {
         };
         let rows = sqlx::query_as!(
             Row,
-            "SELECT id, event_id, kind, trigger_id, trigger_name, script, version, queue, payload, error_code, error,
-                fingerprint, attempts, root_id, parent_id, depth, event_created_at, created_at, resolution, resolved_at,
+            r#"SELECT id, event_id, kind, trigger_id, trigger_name, script, version, queue, '' AS "payload!", error_code,
+                error, fingerprint, attempts, root_id, parent_id, depth, event_created_at, created_at, resolution, resolved_at,
                 resolved_by, replay_id
             FROM dead_letters
             WHERE app_id = $1 AND ($2::uuid IS NULL OR id < $2)
                 AND (NOT $3 OR resolution IS NULL) AND ($4::text IS NULL OR resolution = $4)
                 AND ($5::text IS NULL OR fingerprint = $5) AND ($6::text IS NULL OR trigger_name = $6)
                 AND ($7::text IS NULL OR script = $7)
-            ORDER BY id DESC LIMIT $8",
+            ORDER BY id DESC LIMIT $8"#,
             app.as_uuid(),
             before.map(DeadLetterId::as_uuid),
             filter.state == Some(LetterState::Unresolved),

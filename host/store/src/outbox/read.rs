@@ -59,8 +59,6 @@ pub struct OutboxRow {
     pub depth: u16,
     /// When it was made.
     pub created_at: OffsetDateTime,
-    /// What it says: a JSON object as text.
-    pub payload: String,
 }
 
 struct Row {
@@ -79,7 +77,6 @@ struct Row {
     parent_id: Option<uuid::Uuid>,
     depth: i16,
     created_at: OffsetDateTime,
-    payload: String,
 }
 
 impl TryFrom<Row> for OutboxRow {
@@ -106,7 +103,6 @@ impl TryFrom<Row> for OutboxRow {
             parent: row.parent_id.map(EventId::from_uuid),
             depth: row.depth.cast_unsigned(),
             created_at: row.created_at,
-            payload: row.payload,
         })
     }
 }
@@ -125,7 +121,7 @@ impl Store {
             r#"SELECT o.id, o.kind, l.queue, t.name AS "trigger?", o.script,
                 CASE WHEN isfinite(o.run_at) THEN o.run_at END AS run_at, o.run_at <= statement_timestamp() AS "is_due!",
                 o.claimed_by IS NOT NULL AS "is_running!", o.attempts, o.error_code, o.error, o.root_id, o.parent_id,
-                o.depth, o.created_at, o.payload
+                o.depth, o.created_at
             FROM outbox_lanes l JOIN outbox o ON o.lane_id = l.id LEFT JOIN triggers t ON t.id = o.trigger_id
             WHERE l.app_id = $1 AND ($2::text IS NULL OR l.queue = $2) AND ($3::uuid IS NULL OR o.id < $3)
             ORDER BY o.id DESC LIMIT $4"#,
@@ -144,7 +140,7 @@ impl Store {
             r#"SELECT o.id, o.kind, l.queue, t.name AS "trigger?", o.script,
                 CASE WHEN isfinite(o.run_at) THEN o.run_at END AS run_at, o.run_at <= statement_timestamp() AS "is_due!",
                 o.claimed_by IS NOT NULL AS "is_running!", o.attempts, o.error_code, o.error, o.root_id, o.parent_id,
-                o.depth, o.created_at, o.payload
+                o.depth, o.created_at
             FROM outbox o JOIN outbox_lanes l ON l.id = o.lane_id LEFT JOIN triggers t ON t.id = o.trigger_id
             WHERE o.id = $2 AND o.app_id = $1"#,
             app.as_uuid(),

@@ -78,6 +78,36 @@ impl Contender {
         let Some((file, source, mode)) = self.script() else {
             return own::handle(bench, cluster, database, events, Condition::Plain);
         };
+        self.run(bench, cluster, database, events, (file, source, mode))
+    }
+
+    /// Puts `events` into an empty database, one by one or a hundred at once, and gives how many in a second.
+    fn enqueue(
+        self,
+        bench: &Bench,
+        cluster: &ThrowawayCluster,
+        database: &str,
+        events: usize,
+        size: usize,
+    ) -> Result<f64> {
+        match self.script() {
+            None => own::enqueue(bench, cluster, database, events, size),
+            Some((file, source, _)) => {
+                let mode = if size == 1 { "enqueue" } else { "enqueue-batch" };
+                self.run(bench, cluster, database, events, (file, source, mode))
+            }
+        }
+    }
+
+    /// Runs a peer's program.
+    fn run(
+        self,
+        bench: &Bench,
+        cluster: &ThrowawayCluster,
+        database: &str,
+        events: usize,
+        (file, source, mode): (&str, &str, &str),
+    ) -> Result<f64> {
         let script = folder(bench).join(file);
         fs::write(&script, source).with_context(|| format!("writing {}", script.display()))?;
         let mut node = Command::new("node");
@@ -118,6 +148,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
         let cell = |rate: f64| format!("{rate:.0}");
         table.row([contender.name().to_owned(), cell(median(rates)), cell(lowest), cell(highest)]);
     }
+    let enqueued = enqueue_rates(bench, &cluster)?;
     let conditions = conditions(bench, &cluster)?;
     let versions: Vec<String> = PACKAGES.iter().map(|(name, version)| format!("{name} {version}")).collect();
     Ok(Section {
@@ -128,9 +159,38 @@ pub(super) fn measure(bench: &Bench) -> Result<Section> {
              {rounds} rounds in which they take turns, both cores for everything; medians. {}.",
             versions.join(", ")
         ),
-        tables: vec![table, conditions],
+        tables: vec![table, enqueued, conditions],
         ratios: ratios(&figures),
     })
+}
+
+/// How fast events are put into the database: PiCloud's come over HTTP with a token, the peers' from a library in process.
+fn enqueue_rates(bench: &Bench, cluster: &ThrowawayCluster) -> Result<Table> {
+    let mut table = Table::new(["put into the queue", "one by one, events/s", "a hundred at once, events/s"]);
+    let contenders = [
+        (Contender::PiCloud, "PiCloud, over the HTTP API"),
+        (Contender::GraphileBatched, "graphile-worker, by its library"),
+        (Contender::PgBoss, "pg-boss, by its library"),
+    ];
+    let rounds = bench.effort.rounds.min(ROUNDS);
+    let mut rates = contenders.map(|_| [Vec::new(), Vec::new()]);
+    for round in 0..rounds {
+        for ((number, (contender, name)), rates) in contenders.into_iter().enumerate().zip(&mut rates) {
+            for (rates, size) in rates.iter_mut().zip([1, 100]) {
+                let database = format!("enqueue_{round}_{number}_{size}");
+                create_database(cluster, &database)?;
+                let events = if size == 1 { bench.effort.events / 4 } else { bench.effort.events };
+                let rate = contender.enqueue(bench, cluster, &database, events, size)?;
+                println!("round {}: {name}, {size} at once: {rate:.0} events/s", round + 1);
+                rates.push(rate);
+            }
+        }
+    }
+    for ((_, name), [single, batched]) in contenders.into_iter().zip(&rates) {
+        let cell = |rates: &[f64]| format!("{:.0}", median(rates));
+        table.row([name.to_owned(), cell(single), cell(batched)]);
+    }
+    Ok(table)
 }
 
 /// PiCloud alone, where the database has more to bear, and the wait of a message on an idle server.

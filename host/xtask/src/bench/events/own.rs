@@ -164,6 +164,42 @@ pub(super) fn handle(
     Ok(events as f64 / took.as_secs_f64())
 }
 
+/// Sends `events` messages over the API, `size` at once: one by one over 16 connections, batches over 4. Gives how many
+/// were on disk in a second.
+pub(super) fn enqueue(
+    bench: &Bench,
+    cluster: &ThrowawayCluster,
+    database: &str,
+    events: usize,
+    size: usize,
+) -> Result<f64> {
+    let _server = Server::start(bench, cluster, database)?;
+    let connections = if size == 1 { 16 } else { 4 };
+    let body = if size == 1 {
+        r#"{"body":{"n":1}}"#.to_owned()
+    } else {
+        format!(r#"{{"messages":[{}]}}"#, vec![r#"{"body":{"n":1}}"#; size].join(","))
+    };
+    let calls = events / size / connections;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let send = || -> Result<()> {
+            let mut control = Control::connect()?;
+            for _ in 0..calls {
+                let answer = control.ask("/api/v1/apps/bench/queues/jobs/messages", body.as_bytes())?;
+                ensure!(answer.status == 202, "a message answers {}: {}", answer.status, answer.text());
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..connections).map(|_| scope.spawn(send)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a client does not panic"))
+    })?;
+    let (sent, took) = (calls * connections * size, began.elapsed());
+    let stored = sql(cluster, database, "SELECT count(*) FROM outbox")?;
+    ensure!(stored.trim() == sent.to_string(), "{stored} of {sent} messages are in the database");
+    Ok(sent as f64 / took.as_secs_f64())
+}
+
 /// Returns when no more than `left` events are in the outbox; looks every 10 ms, over one connection. Where none may be left
 /// that costs next to nothing; else what the statistics say of removed rows is close enough.
 fn wait_until_left(cluster: &ThrowawayCluster, database: &str, left: usize) -> Result<()> {
