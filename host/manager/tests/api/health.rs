@@ -13,7 +13,7 @@ async fn a_node_that_serves_is_ready() {
     assert_eq!(
         ready.json(),
         json!({
-            "ready": true, "database": "ready", "node": "ready",
+            "ready": true, "database": "ready", "node": "ready", "notifications": null,
             "pool_mode": "pool_guarded", "reset": "pagemap_scan", "reasons": [], "confinement": [],
         })
     );

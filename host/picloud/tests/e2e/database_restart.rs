@@ -77,6 +77,7 @@ fn events_outlive_a_restart_and_a_crash_of_the_database() {
         assert_eq!(server.api("GET /readyz", "").status, 503);
         installation.database.cluster.start_server().unwrap();
         server.wait_until_ready();
+        assert_eq!(server.api("GET /readyz", "").json()["notifications"], true);
         let accepted = sent.accepted();
         until(|| sent.accepted() >= accepted + 20);
     }
