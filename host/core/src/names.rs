@@ -261,6 +261,10 @@ fn check_is_no_id(text: &str) -> Result<(), String> {
 fn check_callback(text: &str) -> Result<(), String> {
     check_length(text, 2_048)?;
     let allowed = "allowed is an absolute URL of http or https";
+    // The parser of URLs leaves them out.
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(format!("has a space or a control character; {allowed}"));
+    }
     let url = url::Url::parse(text).map_err(|problem| format!("is no URL ({problem}); {allowed}"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
         return Err(format!("has another scheme, or a user; {allowed}"));

@@ -14,12 +14,12 @@ use axum::{
 };
 use picloud_core::ErrorCode;
 use picloud_edge::{IDEMPOTENCY_KEY, PICLOUD_IDEMPOTENT_REPLAY, idempotency_key, key_of_another, under_way};
-use picloud_store::{KeptAnswer, KeyHold, KeyState, RequestKey, StoreError};
+use picloud_store::{KeptAnswer, KeyHold, KeyOwner, KeyState, RequestKey, Store, StoreError};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    access::{Caller, Gate, TargetApp},
+    access::{Caller, Gate},
     audit::AuditNote,
     error::ApiError,
     extract::{JSON_BYTES, read_bytes},
@@ -71,24 +71,33 @@ async fn try_answer(gate: &Gate, mut parts: Parts, body: Body, next: Next) -> Re
     scope.update(parts.uri.path());
     let body = read_bytes(&parts.headers, body, MAX_BODY).await?;
     let request = digest(&parts, &body);
-    let app = parts.extensions.get::<TargetApp>().map(|TargetApp(app)| app.id);
-    let key = RequestKey { app, scope: scope.finalize().into(), key, request };
-    let store = &gate.context.store;
+    let owner = KeyOwner::Principal(caller.principal.id);
+    let key = RequestKey { owner, scope: scope.finalize().into(), key, request };
     let longest = Duration::from_millis(gate.context.config.ceiling.limits().wall_ms) + ANSWER_TIME;
-    let hold = match store.take_key(&key, longest).await.map_err(from_store)? {
-        KeyState::New(hold) => hold,
-        KeyState::Answered(answer) => return Ok(replayed(answer)),
-        KeyState::Running => return Err(under_way().into()),
-        KeyState::Other => return Err(key_of_another().into()),
-    };
-    parts.extensions.insert(hold.clone());
-    let response = next.run(Request::from_parts(parts, body.into())).await;
+    let store = gate.context.store.clone();
+    // In a task of its own, so that a client that goes away leaves neither half an answer nor a key that is held.
+    let answered = tokio::spawn(async move {
+        let hold = match store.take_key(&key, longest).await.map_err(from_store)? {
+            KeyState::New(hold) => hold,
+            KeyState::Answered(answer) => return Ok(replayed(answer)),
+            KeyState::Running => return Err(under_way().into()),
+            KeyState::Other => return Err(key_of_another().into()),
+        };
+        parts.extensions.insert(hold.clone());
+        let response = next.run(Request::from_parts(parts, body.into())).await;
+        keep_what_comes(&store, &hold, response).await
+    });
+    answered.await.map_err(|error| ApiError::internal("a request under a key", &error))?
+}
+
+/// Keeps the answer of a request, unless its handler has.
+async fn keep_what_comes(store: &Store, hold: &KeyHold, response: Response) -> Result<Response, ApiError> {
     if response.extensions().get::<AnswerIsKept>().is_some() {
         return Ok(response);
     }
     if !response.status().is_success() {
         // It has done nothing.
-        if let Err(error) = store.release_key(&hold).await {
+        if let Err(error) = store.release_key(hold).await {
             tracing::warn!(%error, "the key of a refused request could not be released");
         }
         return Ok(response);
@@ -100,7 +109,7 @@ async fn try_answer(gate: &Gate, mut parts: Parts, body: Body, next: Next) -> Re
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
     let answer = KeptAnswer { status: head.status.as_u16(), headers: headers.collect(), body: body.clone() };
-    match store.keep_answer(&hold, &answer).await {
+    match store.keep_answer(hold, &answer).await {
         // What it did is done; one that took the key over meanwhile has its own answer.
         Ok(()) | Err(StoreError::Conflict) => {}
         Err(error) => tracing::warn!(%error, "an answer could not be kept under its key"),

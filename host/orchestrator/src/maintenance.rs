@@ -89,6 +89,9 @@ pub(crate) async fn tidy_events(store: &Store, config: TriggerConfig) -> Result<
     in_batches(|| store.remove_expired_idempotency_keys(BATCH)).await?;
     in_batches(|| store.remove_expired_results(BATCH)).await?;
     in_batches(|| store.remove_old_mail_counters(BATCH)).await?;
+    while store.remove_empty_lanes().await? > 0 {
+        sleep(BATCH_PAUSE).await;
+    }
     store.remove_old_workers().await?;
     Ok(())
 }

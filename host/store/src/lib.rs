@@ -78,7 +78,7 @@ pub use outbox::{
 };
 pub use page::{Page, PageSize};
 pub use principals::{NewOwner, NewPrincipal, Principal, PrincipalChange, PrincipalKind};
-pub use request_keys::{KeepAnswer, KeyHold, KeyState, RequestKey};
+pub use request_keys::{KeepAnswer, KeyHold, KeyOwner, KeyState, RequestKey};
 pub use routes::{NewRoute, PutRoute, Route, RoutePatch};
 pub use scripts::{
     Activation, Bundle, BundleTarget, BundleVersion, LibrarySource, ListedVersion, NewVersion, OtherScripts,

@@ -2,26 +2,38 @@
 
 use std::{fmt, time::Duration};
 
-use picloud_core::AppId;
+use picloud_core::{AppId, PrincipalId};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{KeptAnswer, Store, StoreError, outbox::Enqueued, text::digest};
 
-/// The most keys of an app that are remembered at once, and of what is for no app.
+/// The most keys that are remembered at once for an app, or for a principal.
 const MAX_KEYS: i64 = 10_000;
+
+/// The most bytes of the answers that are kept under them.
+const MAX_BYTES: i64 = 64 << 20;
 
 /// A request's key, and what it is a key of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The app that it is remembered for.
-    pub app: Option<AppId>,
-    /// SHA-256 of who asks, and for what, the app included.
+    /// Whom it is counted for.
+    pub owner: KeyOwner,
+    /// SHA-256 of who asks, and for what, the owner included.
     pub scope: [u8; 32],
     /// What the client chose.
     pub key: String,
     /// SHA-256 of what is asked.
     pub request: [u8; 32],
+}
+
+/// Whom the key of a request is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// The app whose script is called, whoever calls it.
+    App(AppId),
+    /// The principal who calls the management API.
+    Principal(PrincipalId),
 }
 
 /// The right to answer a request under a key.
@@ -43,6 +55,22 @@ pub enum KeyState {
     Running,
     /// Another request was made under the key.
     Other,
+}
+
+impl KeyOwner {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::App(_) => "app",
+            Self::Principal(_) => "principal",
+        }
+    }
+
+    fn columns(self) -> (Option<Uuid>, Option<Uuid>) {
+        match self {
+            Self::App(app) => (Some(app.as_uuid()), None),
+            Self::Principal(principal) => (None, Some(principal.as_uuid())),
+        }
+    }
 }
 
 /// The answer of a request that does nothing but make events: it is kept in the transaction in which they are made.
@@ -87,29 +115,23 @@ impl Store {
     ///
     /// [`StoreError::KeysFull`] if as many are remembered as may be; [`StoreError::NotFound`] if the app is gone.
     pub async fn take_key(&self, key: &RequestKey, longest: Duration) -> Result<KeyState, StoreError> {
-        let app = key.app.map(AppId::as_uuid);
-        let count = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM (
-                SELECT FROM idempotency_keys WHERE app_id = $1 OR (app_id IS NULL AND $1::uuid IS NULL) LIMIT $2
-            ) k"#,
-            app,
-            MAX_KEYS,
-        );
-        if count.fetch_one(&self.pool).await? >= MAX_KEYS {
-            let message =
-                format!("the app remembers {MAX_KEYS} keys of requests, which is the most in 24 hours");
-            return Err(StoreError::KeysFull { message, limit: MAX_KEYS.unsigned_abs() });
+        // What is known is answered however many there are.
+        if let Some(known) = self.known(key, longest).await? {
+            return Ok(known);
         }
+        self.check_room(key.owner).await?;
         let hold = KeyHold { scope: key.scope, key: key.key.clone(), holder: Uuid::new_v4() };
+        let (app, principal) = key.owner.columns();
         let taken = sqlx::query!(
-            "INSERT INTO idempotency_keys AS k (app_id, scope, key, request, held_by, expires_at)
-            VALUES ($1, $2, $3, $4, $5, statement_timestamp() + interval '24 hours')
+            "INSERT INTO idempotency_keys AS k (app_id, principal_id, scope, key, request, held_by, expires_at)
+            VALUES ($1, $2, $3, $4, $5, $6, statement_timestamp() + interval '24 hours')
             ON CONFLICT (scope, key) DO UPDATE SET request = excluded.request, status = NULL, headers = NULL,
                 body = NULL, held_by = excluded.held_by, created_at = statement_timestamp(),
                 expires_at = excluded.expires_at
             WHERE k.expires_at <= statement_timestamp() OR (k.status IS NULL AND k.request = excluded.request
-                AND k.created_at < statement_timestamp() - $6 * interval '1 millisecond')",
+                AND k.created_at < statement_timestamp() - $7 * interval '1 millisecond')",
             app,
+            principal,
             &key.scope[..],
             key.key,
             &key.request[..],
@@ -120,20 +142,60 @@ impl Store {
         if taken.rows_affected() == 1 {
             return Ok(KeyState::New(hold));
         }
+        // Somebody was faster.
+        Ok(self.known(key, longest).await?.unwrap_or(KeyState::Running))
+    }
+
+    /// What is known of a request, unless it may be begun, or begun again.
+    async fn known(&self, key: &RequestKey, longest: Duration) -> Result<Option<KeyState>, StoreError> {
         let row = sqlx::query!(
-            r#"SELECT request, status, headers AS "headers: Json<Vec<(String, String)>>", body FROM idempotency_keys
-            WHERE scope = $1 AND key = $2"#,
+            r#"SELECT request, status, headers AS "headers: Json<Vec<(String, String)>>", body,
+                created_at < statement_timestamp() - $3 * interval '1 millisecond' AS "is_old!"
+            FROM idempotency_keys WHERE scope = $1 AND key = $2 AND expires_at > statement_timestamp()"#,
             &key.scope[..],
             key.key,
+            longest.as_millis() as f64,
         );
-        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(KeyState::Running) };
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
         if digest(row.request)? != key.request {
-            return Ok(KeyState::Other);
+            return Ok(Some(KeyState::Other));
         }
-        let Some(status) = row.status else { return Ok(KeyState::Running) };
+        let Some(status) = row.status else { return Ok((!row.is_old).then_some(KeyState::Running)) };
         let headers = row.headers.map(|Json(headers)| headers).unwrap_or_default();
         let (status, body) = (status.cast_unsigned(), row.body.unwrap_or_default().into());
-        Ok(KeyState::Answered(KeptAnswer { status, headers, body }))
+        Ok(Some(KeyState::Answered(KeptAnswer { status, headers, body })))
+    }
+
+    async fn check_room(&self, owner: KeyOwner) -> Result<(), StoreError> {
+        let (count, bytes) = match owner {
+            KeyOwner::App(app) => {
+                let found = sqlx::query!(
+                    r#"SELECT count(*) AS "count!", coalesce(sum(octet_length(body)), 0)::bigint AS "bytes!"
+                    FROM idempotency_keys WHERE app_id = $1"#,
+                    app.as_uuid(),
+                );
+                let found = found.fetch_one(&self.pool).await?;
+                (found.count, found.bytes)
+            }
+            KeyOwner::Principal(principal) => {
+                let found = sqlx::query!(
+                    r#"SELECT count(*) AS "count!", coalesce(sum(octet_length(body)), 0)::bigint AS "bytes!"
+                    FROM idempotency_keys WHERE principal_id = $1"#,
+                    principal.as_uuid(),
+                );
+                let found = found.fetch_one(&self.pool).await?;
+                (found.count, found.bytes)
+            }
+        };
+        if count < MAX_KEYS && bytes < MAX_BYTES {
+            return Ok(());
+        }
+        let (owner, mebibytes) = (owner.name(), MAX_BYTES >> 20);
+        let message = format!(
+            "the {owner} has {count} keys of requests in 24 hours with {bytes} bytes of answers; the most are {MAX_KEYS} and \
+             {mebibytes} MiB"
+        );
+        Err(StoreError::KeysFull { message, limit: MAX_KEYS.unsigned_abs() })
     }
 
     /// Keeps the answer of a request under a key, after what it has done. [`StoreError::Conflict`] if the key was taken

@@ -72,3 +72,25 @@ async fn a_secret_that_is_shown_once_is_kept_nowhere() {
         keyed(&server, "/api/v1/apps", key, &json!({ "name": "shop" })).await.problem("bad_request");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_gets_the_answer_when_it_comes_back() {
+    let server = server().await;
+    let new = json!({ "name": "shop" });
+    // The app is made once this lock is given up; by then its client is gone.
+    let held = server.database.hold("LOCK TABLE apps IN EXCLUSIVE MODE").await;
+    let call = server.call("POST", "/api/v1/apps").header("idempotency-key", "k").json(&new);
+    let client = tokio::spawn(async move { call.send().await });
+    server.database.until_blocked().await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    held.release().await;
+    let again = loop {
+        let again = keyed(&server, "/api/v1/apps", "k", &new).await;
+        if again.status != 409 {
+            break again;
+        }
+        again.problem("idempotency_conflict");
+    };
+    assert_eq!((again.status.as_u16(), again.header("picloud-idempotent-replay")), (201, "true"));
+}

@@ -67,6 +67,8 @@ pub(crate) struct Dispatcher {
     last_beat: Mutex<Option<Instant>>,
     has_suspects: AtomicBool,
     runs_suspect: AtomicBool,
+    /// The apps of which events of lost processes were handled, the latest last: they take turns.
+    suspect_apps: Mutex<Vec<AppId>>,
     /// A statement may have claimed something without its answer having come.
     may_have_strays: AtomicBool,
 }
@@ -92,6 +94,7 @@ impl Dispatcher {
             last_beat: Mutex::default(),
             has_suspects: AtomicBool::new(false),
             runs_suspect: AtomicBool::new(false),
+            suspect_apps: Mutex::default(),
             may_have_strays: AtomicBool::new(false),
         };
         (Arc::new(dispatcher), settler)
@@ -241,8 +244,16 @@ impl Dispatcher {
             return Ok(false);
         }
         self.beat_if_due().await?;
-        let suspect = self.store.claim_suspect().await?;
+        let mut last = self.suspect_apps.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let suspect = self.store.claim_suspect(&last).await?;
         let is_some = suspect.is_some();
+        if let Some(suspect) = &suspect {
+            last.retain(|app| *app != suspect.app);
+            last.push(suspect.app);
+        } else {
+            last.clear();
+        }
+        *self.suspect_apps.lock().unwrap_or_else(PoisonError::into_inner) = last;
         self.has_suspects.store(is_some, Relaxed);
         self.runs_suspect.store(is_some, Relaxed);
         self.start(suspect.into_iter().collect(), schedule).await?;

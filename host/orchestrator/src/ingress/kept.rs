@@ -9,7 +9,8 @@ use http_body_util::Full;
 use picloud_core::{AppId, CallbackUrl, ErrorCode, EventId, Fault, HttpRequest, Method, RouteMode};
 use picloud_edge::{PICLOUD_IDEMPOTENT_REPLAY, Problem, idempotency_key, key_of_another, under_way};
 use picloud_store::{
-    AnswerView, Enqueued, EventAnswer, KeepAnswer, KeptAnswer, KeyHold, KeyState, RequestKey, StoreError,
+    AnswerView, Enqueued, EventAnswer, KeepAnswer, KeptAnswer, KeyHold, KeyOwner, KeyState, RequestKey,
+    StoreError,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -74,7 +75,12 @@ fn request_key(app: AppId, key: String, request: &HttpRequest, headers: &HeaderM
     }
     content.update([0]);
     content.update(&request.body);
-    RequestKey { app: Some(app), scope: scope.finalize().into(), key, request: content.finalize().into() }
+    RequestKey {
+        owner: KeyOwner::App(app),
+        scope: scope.finalize().into(),
+        key,
+        request: content.finalize().into(),
+    }
 }
 
 impl Ingress {

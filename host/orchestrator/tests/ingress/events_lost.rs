@@ -30,7 +30,7 @@ async fn who_has_lost_its_claim_leaves_no_effect() {
         }
     })
     .await;
-    let taken = other.claim_suspect().await.unwrap().unwrap();
+    let taken = other.claim_suspect(&[]).await.unwrap().unwrap();
     assert_eq!((taken.claim.event, taken.claim.attempt), (sent[0], 2));
     platform.scripts.release.add_permits(1);
     until(|| platform.node.status().running == 0).await;

@@ -1,6 +1,6 @@
 //! Moving events from the outbox to the dead letters, and telling the triggers that wait for such.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use picloud_core::{
     AppId, CallbackUrl, DeadLetterId, EventId, Lineage, OutboxKind, ScriptName, TriggerKind, TriggerName,
@@ -193,30 +193,22 @@ struct Error<'a> {
     message: &'a str,
 }
 
-/// The events that tell triggers of these letters, by app.
+/// The events that tell of a letter: triggers that wait for such, and who waits for the answer to a request.
 pub(crate) async fn tell(
     connection: &mut PgConnection,
-    letters: &[Letter],
-) -> Result<BTreeMap<AppId, Vec<NewEvent>>, StoreError> {
-    let mut told: BTreeMap<AppId, Vec<NewEvent>> = BTreeMap::new();
-    if letters.is_empty() {
-        return Ok(told);
-    }
-    for letter in letters {
-        if let Some(callback) = letter.callback() {
-            told.entry(letter.app).or_default().push(callback);
-        }
-        let waiting =
-            triggers::list_matching_dead_letter(connection, letter.app, letter.kind, letter.trigger.as_ref());
-        for trigger in waiting.await? {
-            let event = NewEvent::new(OutboxKind::Trigger(TriggerKind::DeadLetter), letter.text()?);
-            told.entry(letter.app).or_default().push(NewEvent {
-                lineage: letter.lineage.child(letter.event),
-                trigger: Some(trigger.id),
-                dead_letter: Some(letter.id),
-                ..event
-            });
-        }
+    letter: &Letter,
+) -> Result<Vec<NewEvent>, StoreError> {
+    let mut told: Vec<NewEvent> = letter.callback().into_iter().collect();
+    let waiting =
+        triggers::list_matching_dead_letter(connection, letter.app, letter.kind, letter.trigger.as_ref());
+    for trigger in waiting.await? {
+        let event = NewEvent::new(OutboxKind::Trigger(TriggerKind::DeadLetter), letter.text()?);
+        told.push(NewEvent {
+            lineage: letter.lineage.child(letter.event),
+            trigger: Some(trigger.id),
+            dead_letter: Some(letter.id),
+            ..event
+        });
     }
     Ok(told)
 }
@@ -224,6 +216,10 @@ pub(crate) async fn tell(
 impl Letter {
     pub(crate) const fn id(&self) -> DeadLetterId {
         self.id
+    }
+
+    pub(crate) const fn app(&self) -> AppId {
+        self.app
     }
 
     /// What tells the receiver of an asynchronous request's answer that there is none.

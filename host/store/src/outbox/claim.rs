@@ -124,8 +124,10 @@ impl Store {
         Ok(rows)
     }
 
-    /// Claims one event whose process was lost, if there is one that is due and whose queue, if it has one, is open.
-    pub async fn claim_suspect(&self) -> Result<Option<ClaimedEvent>, StoreError> {
+    /// Claims one event whose process was lost, if there is one that is due and whose queue, if it has one, is open. Those
+    /// of the apps in `last` come after others, in that order.
+    pub async fn claim_suspect(&self, last: &[AppId]) -> Result<Option<ClaimedEvent>, StoreError> {
+        let last: Vec<Uuid> = last.iter().map(|app| app.as_uuid()).collect();
         let row = sqlx::query_as!(
             Row,
             "UPDATE outbox o SET claimed_by = $1, claimed_at = statement_timestamp(), attempts = o.attempts + 1
@@ -137,11 +139,13 @@ impl Store {
                         SELECT FROM queue_trigger_details d JOIN triggers t ON t.id = d.trigger_id
                         WHERE d.app_id = l.app_id AND d.queue = l.queue AND t.enabled
                     )))
-                ORDER BY s.run_at, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED
+                ORDER BY array_position($2::uuid[], s.app_id) NULLS FIRST, s.run_at, s.id
+                LIMIT 1 FOR UPDATE OF s SKIP LOCKED
             ))
             RETURNING o.id, o.lane_id, o.app_id, o.kind, o.trigger_id, o.script, o.version, o.payload, o.attempts,
                 o.root_id, o.parent_id, o.depth, o.group_key, o.reply_to, o.dead_letter_id, o.created_at, o.is_suspect",
             self.worker.as_uuid(),
+            &last,
         );
         row.fetch_optional(&self.claims).await?.map(|row| row.event(self.worker)).transpose()
     }

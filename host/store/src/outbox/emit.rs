@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{KeepAnswer, Store, StoreError, triggers};
 
+/// The most bytes of the events that one run or one call makes.
+const MAX_BYTES: usize = 32 << 20;
+
 /// What events are made under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Emitting {
@@ -140,11 +143,15 @@ pub(crate) async fn emit(
 ) -> Result<Inserted, StoreError> {
     mail::count(connection, app, emissions, emitting.mails).await?;
     let mut events = kv.into_events(emitting)?;
+    let mut bytes: usize = events.iter().map(|event| event.payload.len()).sum();
     for emission in emissions {
+        check_bytes(bytes)?;
+        let before = events.len();
         match &emission.what {
             Emitted::Publication { topic, body } => {
                 let payload = text(&TopicPayload { topic: topic.as_str(), body: raw(body)? })?;
                 let listeners = triggers::list_matching_topic(connection, app, topic).await?;
+                check_bytes(bytes.saturating_add(payload.len().saturating_mul(listeners.len())))?;
                 for (at, listener) in listeners.into_iter().enumerate() {
                     // The script knows the publication by one id; the first delivery has it.
                     let id = if at == 0 { emission.id } else { EventId::generate() };
@@ -176,8 +183,22 @@ pub(crate) async fn emit(
                 ..NewEvent::new(OutboxKind::Mail, text(mail)?)
             }),
         }
+        bytes += events[before..].iter().map(|event| event.payload.len()).sum::<usize>();
     }
+    check_bytes(bytes)?;
     insert(store, connection, app, &events, emitting.limit).await
+}
+
+/// Refuses more than may be made at once: each listener to a topic gets the whole of it.
+fn check_bytes(bytes: usize) -> Result<(), StoreError> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the events that are made at once have more than {} MiB, with one for each trigger that listens",
+        MAX_BYTES >> 20
+    );
+    Err(StoreError::OutboxFull { message, limit: MAX_BYTES as u64 })
 }
 
 impl Store {

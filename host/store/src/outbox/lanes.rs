@@ -15,8 +15,12 @@ use crate::{
     text::{parse, unsigned},
 };
 
-/// The most lanes of an app: each queue has one, and one more for each priority that it uses.
+/// The most lanes of an app's queues: each queue has one, and one more for each priority that it uses. Of what is in no
+/// queue there is always one: schedules and what tells of failures are never refused.
 const MAX_LANES: i64 = 2_000;
+
+/// How many empty lanes are removed at once.
+const BATCH: i64 = 500;
 
 /// What is remembered at most.
 const CACHED: usize = 20_000;
@@ -116,14 +120,8 @@ async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Re
     // Looked for first: an insert that finds its row takes a number of the sequence each time.
     let mut lanes = read(connection, app, &queues, &priorities).await?;
     if lanes.len() < keys.len() {
-        let count = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM outbox_lanes WHERE app_id = $1"#,
-            app.as_uuid()
-        );
-        if count.fetch_one(&mut *connection).await? >= MAX_LANES {
-            let message =
-                format!("the app has {MAX_LANES} queues and priorities of queues, which is the most");
-            return Err(StoreError::Invalid(message));
+        if queues.iter().any(|queue| !queue.is_empty()) {
+            check_count(connection, app).await?;
         }
         let made = sqlx::query!(
             "INSERT INTO outbox_lanes (app_id, queue, priority)
@@ -145,6 +143,57 @@ async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Re
         lanes = read(connection, app, &queues, &priorities).await?;
     }
     Ok(lanes)
+}
+
+/// Refuses a lane more than an app may have, once those in which nothing waits are gone.
+async fn check_count(connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+    let count = async |connection: &mut PgConnection| {
+        let count = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "count!" FROM outbox_lanes WHERE app_id = $1 AND queue <> ''"#,
+            app.as_uuid()
+        );
+        count.fetch_one(connection).await
+    };
+    if count(connection).await? < MAX_LANES || remove_empty(connection, Some(app), 0).await? > 0 {
+        return Ok(());
+    }
+    if count(connection).await? < MAX_LANES {
+        return Ok(());
+    }
+    let message = format!(
+        "messages wait in {MAX_LANES} of the app's queues and priorities of queues, which is the most; use fewer, or send it \
+         once some are empty"
+    );
+    Err(StoreError::Invalid(message))
+}
+
+/// Removes some of the lanes of queues in which nothing waits, of one app or of all that have more than `kept` lanes.
+async fn remove_empty(
+    connection: &mut PgConnection,
+    app: Option<AppId>,
+    kept: i64,
+) -> Result<u64, StoreError> {
+    // Who puts something into a lane has a lock on it until it is committed: what is not locked by others is empty for good
+    // if it is empty after that.
+    let locked = sqlx::query_scalar!(
+        "SELECT l.id FROM outbox_lanes l
+        WHERE l.queue <> '' AND ($1::uuid IS NULL OR l.app_id = $1)
+            AND ($2::bigint = 0 OR l.app_id IN (SELECT app_id FROM outbox_lanes GROUP BY app_id HAVING count(*) > $2::bigint))
+            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND NOT is_suspect)
+        ORDER BY l.id LIMIT $3 FOR UPDATE SKIP LOCKED",
+        app.map(AppId::as_uuid),
+        kept,
+        BATCH,
+    );
+    let locked = locked.fetch_all(&mut *connection).await?;
+    let removed = sqlx::query!(
+        "DELETE FROM outbox_lanes l WHERE id = ANY ($1)
+            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND NOT is_suspect)
+            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NOT NULL)
+            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND is_suspect)",
+        &locked,
+    );
+    Ok(removed.execute(connection).await?.rows_affected())
 }
 
 async fn read(
@@ -170,6 +219,15 @@ async fn read(
 }
 
 impl Store {
+    /// Removes lanes of queues in which nothing waits, of apps that have more than a hundred; some at once. Answers how many.
+    pub async fn remove_empty_lanes(&self) -> Result<u64, StoreError> {
+        const KEPT: i64 = 100;
+        let mut transaction = self.pool.begin().await?;
+        let removed = remove_empty(&mut transaction, None, KEPT).await?;
+        transaction.commit().await?;
+        Ok(removed)
+    }
+
     /// What is known of these lanes. Those that are gone are left out.
     pub async fn lanes(&self, lanes: &[LaneId]) -> Result<Vec<Lane>, StoreError> {
         let ids: Vec<i64> = lanes.iter().map(|lane| lane.0).collect();

@@ -173,9 +173,11 @@ pub(super) async fn bury(
     }
     let (letters, removed) = dead_letters::bury(connection, worker, fallen).await?;
     advance(connection, &removed, &mut lanes).await?;
-    for (app, events) in dead_letters::tell(connection, &letters).await? {
-        // What tells of a failure is bounded by what failed: it is not counted against the app's limit.
-        let inserted = insert(store, connection, app, &events, super::OutboxLimit(u64::MAX)).await?;
+    for letter in &letters {
+        // One after the other: each has the whole of its event, for each that is told. There are few, which is bounded by what
+        // failed: they are not counted against the app's limit.
+        let events = dead_letters::tell(connection, letter).await?;
+        let inserted = insert(store, connection, letter.app(), &events, super::OutboxLimit(u64::MAX)).await?;
         lanes.extend(inserted.lanes);
     }
     Ok(lanes)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use picloud_core::{AppId, EventId, OutboxKind, TriggerId, TriggerKind};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{Acquire as _, PgConnection};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
@@ -31,6 +31,12 @@ pub struct CronRound {
     /// How long until the next time; `None` where there is none.
     pub next_in: Option<Duration>,
 }
+
+/// When schedules are looked at again of which one has failed.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The most runs of a schedule that wait: one whose script is never run would fill the outbox.
+const MAX_WAITING: i64 = 100;
 
 #[derive(Serialize)]
 struct Payload<'a> {
@@ -70,13 +76,26 @@ impl Store {
         let due = due.fetch_all(&mut *transaction).await?;
         let is_full = bigint(due.len()) == BATCH;
         let mut lanes = std::collections::BTreeSet::new();
+        let mut has_failed = false;
         for due in due {
-            let inserted = self.fire(&mut transaction, &due, &mut round).await?;
-            lanes.extend(inserted);
+            // What is wrong with one does not stop those of others.
+            let mut single = transaction.begin().await?;
+            match self.fire(&mut single, &due, &mut round).await {
+                Ok(inserted) => {
+                    single.commit().await?;
+                    lanes.extend(inserted);
+                }
+                Err(error) => {
+                    single.rollback().await?;
+                    tracing::error!(%error, trigger = %due.trigger_id, app = %due.app_id, "a schedule failed");
+                    has_failed = true;
+                }
+            }
         }
         transaction.commit().await?;
         self.wakes.wake(&lanes);
-        round.next_in = if is_full { Some(Duration::ZERO) } else { self.next_schedule().await? };
+        let next = if is_full { Some(Duration::ZERO) } else { self.next_schedule().await? };
+        round.next_in = if has_failed { next.map(|next| next.max(AGAIN)) } else { next };
         Ok(round)
     }
 
@@ -97,7 +116,11 @@ impl Store {
                 return Ok(Vec::new());
             }
         };
-        let slots = source.due(due.next_at, due.now);
+        let mut slots = source.due(due.next_at, due.now);
+        if are_waiting(connection, trigger).await? {
+            tracing::warn!(%trigger, %app, "{MAX_WAITING} runs of a schedule wait already; further ones are missed");
+            slots.missed.append(&mut slots.run);
+        }
         let mut events = Vec::with_capacity(slots.run.len());
         for slot in &slots.run {
             let payload = Payload {
@@ -147,6 +170,19 @@ impl Store {
         let next = next.fetch_one(&self.claims).await?;
         Ok(next.map(|microseconds| Duration::from_micros(microseconds.try_into().unwrap_or(0))))
     }
+}
+
+/// Whether as many of its latest runs as may wait still do.
+async fn are_waiting(connection: &mut PgConnection, trigger: TriggerId) -> Result<bool, StoreError> {
+    let waiting = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+            SELECT event_id FROM cron_slots WHERE trigger_id = $1 AND event_id IS NOT NULL
+            ORDER BY scheduled_for DESC LIMIT $2
+        ) s JOIN outbox o ON o.id = s.event_id"#,
+        trigger.as_uuid(),
+        MAX_WAITING,
+    );
+    Ok(waiting.fetch_one(connection).await? >= MAX_WAITING)
 }
 
 /// Notes the next time of a schedule.

@@ -17,6 +17,9 @@ pub(crate) use read::enabled_triggers;
 /// The most triggers of an app: all of one kind are compared with each event.
 const MAX_TRIGGERS: i64 = 200;
 
+/// The most triggers of an app for dead letters: each makes an event of each letter.
+const MAX_DEAD_LETTER_TRIGGERS: i64 = 10;
+
 /// A trigger of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trigger {

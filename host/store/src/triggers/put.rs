@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    BundleTriggers, MAX_TRIGGERS, PutTrigger, Trigger,
+    BundleTriggers, MAX_DEAD_LETTER_TRIGGERS, MAX_TRIGGERS, PutTrigger, Trigger,
     read::{Wanted, by_name, one, select},
 };
 use crate::{
@@ -410,10 +410,18 @@ async fn remove(connection: &mut PgConnection, app: AppId, ids: &[Uuid]) -> Resu
 }
 
 async fn check_count(connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
-    let count =
-        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM triggers WHERE app_id = $1"#, app.as_uuid());
-    if count.fetch_one(connection).await? > MAX_TRIGGERS {
+    let count = sqlx::query!(
+        r#"SELECT count(*) AS "all!", count(*) FILTER (WHERE kind = 'dead_letter') AS "of_letters!"
+        FROM triggers WHERE app_id = $1"#,
+        app.as_uuid(),
+    );
+    let count = count.fetch_one(connection).await?;
+    if count.all > MAX_TRIGGERS {
         return Err(StoreError::Invalid(format!("an app has at most {MAX_TRIGGERS} triggers")));
+    }
+    if count.of_letters > MAX_DEAD_LETTER_TRIGGERS {
+        let message = format!("an app has at most {MAX_DEAD_LETTER_TRIGGERS} triggers of kind dead_letter");
+        return Err(StoreError::Invalid(message));
     }
     Ok(())
 }

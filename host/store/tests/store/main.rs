@@ -20,6 +20,7 @@ mod lifecycle;
 mod mail;
 mod notifications;
 mod outbox;
+mod outbox_bounds;
 mod outbox_clock;
 mod outbox_lanes;
 mod outbox_lost;

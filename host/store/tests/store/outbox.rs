@@ -186,7 +186,7 @@ async fn who_has_lost_its_claim_changes_nothing() {
     let other = fixture.database.store().await;
     // It never said that it lives.
     assert_eq!(other.rescue(5).await.unwrap().events, 1);
-    let taken = other.claim_suspect().await.unwrap().unwrap();
+    let taken = other.claim_suspect(&[]).await.unwrap().unwrap();
     assert_eq!((taken.claim.event, taken.claim.attempt, taken.is_suspect), (stale.claim.event, 2, true));
     for verdict in [
         done(&stale),

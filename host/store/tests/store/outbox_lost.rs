@@ -31,10 +31,10 @@ async fn an_event_of_a_lost_process_waits_while_its_queue_is_paused_or_has_no_co
         ("UPDATE triggers SET enabled = false", "UPDATE triggers SET enabled = true"),
     ] {
         fixture.database.execute(close).await;
-        assert!(fixture.store.claim_suspect().await.unwrap().is_none(), "{close}");
+        assert!(fixture.store.claim_suspect(&[]).await.unwrap().is_none(), "{close}");
         fixture.database.execute(open).await;
     }
-    let event = fixture.store.claim_suspect().await.unwrap().unwrap();
+    let event = fixture.store.claim_suspect(&[]).await.unwrap().unwrap();
     assert_eq!((event.claim.event, event.claim.attempt, event.is_suspect), (sent[0], 2, true));
 }
 
@@ -47,7 +47,7 @@ async fn an_event_of_a_lost_process_keeps_its_place_of_the_queue() {
     let behind = fixture.send(message("jobs", "2")).await;
     assert_eq!(fixture.store.rescue(MANY_ATTEMPTS).await.unwrap().events, 1);
     assert!(fixture.claim(&fixture.store, 9).await.is_empty());
-    let event = fixture.store.claim_suspect().await.unwrap().unwrap();
+    let event = fixture.store.claim_suspect(&[]).await.unwrap().unwrap();
     assert!(fixture.claim(&fixture.store, 9).await.is_empty());
     fixture.settle(&event, done(&event)).await;
     assert_eq!(ids(&fixture.claim(&fixture.store, 9).await), [behind]);

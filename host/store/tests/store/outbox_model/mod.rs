@@ -268,7 +268,7 @@ impl Case<'_> {
 
     async fn claim_suspect(&mut self) {
         let first = self.model.ready(true).first().copied().filter(|_| !self.model.is_paused);
-        let claimed = self.bed.fixture.store.claim_suspect().await.unwrap();
+        let claimed = self.bed.fixture.store.claim_suspect(&[]).await.unwrap();
         assert_eq!(claimed.as_ref().map(|event| event.claim.event), first);
         if let Some(event) = claimed {
             assert!(event.is_suspect);
