@@ -1,6 +1,11 @@
 //! Answers that are kept: of asynchronous requests, and of requests that were made under a key. Each is written in the
 //! transaction of what the run has done.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use bytes::Bytes;
 use picloud_core::{AppId, CallbackUrl, ErrorCode, EventId, OutboxKind};
 use serde::{Deserialize, Serialize};
@@ -13,6 +18,36 @@ use crate::{
     request_keys::{KeyHold, keep_under},
     text::parse,
 };
+
+/// The most bytes of an app's answers to asynchronous requests that are kept, give or take [`LOOK_AFTER`].
+const MAX_KEPT_BYTES: i64 = 256 << 20;
+
+/// After so many bytes of answers of an app it is looked whether there are more than may be.
+const LOOK_AFTER: usize = 16 << 20;
+
+/// The most apps whose bytes are counted.
+const MAX_APPS: usize = 10_000;
+
+/// How many bytes of answers this process has kept for each app since it last looked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptBytes(Arc<Mutex<HashMap<AppId, usize>>>);
+
+impl KeptBytes {
+    /// Counts an answer. Answers whether it is time to look.
+    fn add(&self, app: AppId, bytes: usize) -> bool {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= MAX_APPS && !counts.contains_key(&app) {
+            counts.clear();
+        }
+        let count = counts.entry(app).or_default();
+        *count += bytes;
+        let is_time = *count >= LOOK_AFTER;
+        if is_time {
+            counts.remove(&app);
+        }
+        is_time
+    }
+}
 
 /// An answer as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +123,9 @@ pub(crate) async fn keep(
                 &answer.body[..],
             );
             kept.execute(&mut *connection).await?;
+            if store.kept_bytes.add(app, answer.body.len()) {
+                forget_oldest(connection, app).await?;
+            }
             let Some(url) = callback else { return Ok(crate::outbox::Inserted::default()) };
             let body = json!({ "id": event, "state": "done", "answer": AnswerView::from(answer) });
             insert(store, connection, app, &[callback_event(*event, url, &body)], OutboxLimit(u64::MAX)).await
@@ -97,6 +135,22 @@ pub(crate) async fn keep(
             Ok(crate::outbox::Inserted::default())
         }
     }
+}
+
+/// Removes the oldest answers of an app beyond what is kept.
+async fn forget_oldest(connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
+    let forgotten = sqlx::query!(
+        "DELETE FROM event_results WHERE event_id IN (
+            SELECT event_id FROM (
+                SELECT event_id, sum(octet_length(body)) OVER (ORDER BY event_id DESC) AS bytes
+                FROM event_results WHERE app_id = $1
+            ) newest WHERE bytes > $2
+        )",
+        app.as_uuid(),
+        MAX_KEPT_BYTES,
+    );
+    forgotten.execute(connection).await?;
+    Ok(())
 }
 
 /// The event that sends what became of a request to the URL that wants it.

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     StoreConfig, StoreError,
+    answers::KeptBytes,
     changes::Hearing,
     kv::Buckets,
     outbox::{Backlog, LaneCache, Wakes},
@@ -38,6 +39,7 @@ pub struct Store {
     pub(crate) worker: WorkerId,
     pub(crate) lanes: LaneCache,
     pub(crate) backlog: Backlog,
+    pub(crate) kept_bytes: KeptBytes,
     pub(crate) wakes: Wakes,
     pub(crate) hearing: Hearing,
 }
@@ -64,6 +66,7 @@ impl Store {
             worker: WorkerId::generate(),
             lanes: LaneCache::default(),
             backlog: Backlog::default(),
+            kept_bytes: KeptBytes::default(),
             wakes: Wakes::default(),
             hearing: Hearing::default(),
         })

@@ -206,6 +206,34 @@ async fn keys_are_bounded_for_each_who_has_them_and_known_ones_are_answered_stil
 }
 
 #[tokio::test]
+async fn the_oldest_answers_go_when_an_app_has_too_many_bytes_of_them() {
+    let fixture = Fixture::new().await;
+    fixture
+        .database
+        .execute(&format!(
+            "INSERT INTO event_results (event_id, app_id, status, body, expires_at)
+            SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, '{}', 200,
+                convert_to(repeat('x', 32 * 1024 * 1024), 'UTF8'), now() + interval '1 hour'
+            FROM generate_series(1, 10) n",
+            fixture.app
+        ))
+        .await;
+    let answer =
+        picloud_store::KeptAnswer { status: 200, headers: Vec::new(), body: vec![b'x'; 16 << 20].into() };
+    let event = EventId::generate();
+    let of = picloud_store::AnswerOf::Event(event, None);
+    let terms = CommitTerms { answer: Some((of, answer)), ..CommitTerms::from(QUOTA) };
+    let kept = Effects { events: Vec::new(), ..Effects::default() };
+    let committed = fixture.store.kv_commit(fixture.app, &KvReads::default(), &kept, terms).await;
+    assert!(matches!(committed, Ok(KvCommit::Committed { .. })), "{committed:?}");
+    // 16 MiB, and seven of 32.
+    assert_eq!(fixture.count("event_results").await, 8);
+    assert_eq!(fixture.count(&format!("event_results WHERE event_id = '{event}'")).await, 1);
+    let oldest = "event_results WHERE event_id = '00000000-0000-7000-8000-000000000003'";
+    assert_eq!(fixture.count(oldest).await, 0);
+}
+
+#[tokio::test]
 async fn a_message_that_was_taken_back_may_be_sent_again() {
     let fixture = Fixture::new().await;
     let keyed = || picloud_store::NewEvent {
