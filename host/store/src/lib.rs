@@ -63,7 +63,7 @@ pub use error::StoreError;
 pub use files::{BundleFile, BundleFiles, FileRow, PutFiles};
 pub use grants::GrantsSet;
 pub use history::{
-    Execution, ExecutionFilter, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
+    Execution, ExecutionFilter, HandledEvent, HistoryBatch, LogContent, LogEntry, LogPosition, OutcomeFilter,
 };
 pub use identities::{Identity, IssuedIdentity, IssuedSignIn};
 pub use kv::{

@@ -3,8 +3,9 @@
 use axum::{Json, extract::State};
 use picloud_core::{
     App, EgressRecord, ErrorCode, EventId, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
+    TriggerName,
 };
-use picloud_store::{Execution, ExecutionFilter, OutcomeFilter, PageSize};
+use picloud_store::{Execution, ExecutionFilter, HandledEvent, OutcomeFilter, PageSize};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
@@ -37,7 +38,7 @@ pub(crate) struct ExecutionView {
     script: ScriptName,
     /// The version that ran.
     version: i32,
-    /// What started it: `http` or `invoke`.
+    /// What started it: `http`, `invoke`, or the kind of the event.
     #[schema(value_type = String)]
     kind: EventKind,
     /// When it started.
@@ -59,6 +60,34 @@ pub(crate) struct ExecutionView {
     memory_bytes: u64,
     /// Whether log lines were left out because the budget was used up.
     logs_truncated: bool,
+    /// The event that it handled; null for a request or a call.
+    event: Option<ExecutionEvent>,
+}
+
+/// The event of an invocation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecutionEvent {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
+    id: EventId,
+    /// The first event of its chain, or the run of the request that began it.
+    #[schema(value_type = uuid::Uuid)]
+    root_id: EventId,
+    /// What it came of; null if it began the chain.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    parent_id: Option<EventId>,
+    /// The trigger; null for a request that is kept.
+    #[schema(value_type = Option<String>)]
+    trigger: Option<TriggerName>,
+    /// Which attempt it was, from 1.
+    attempt: u16,
+}
+
+impl From<HandledEvent> for ExecutionEvent {
+    fn from(event: HandledEvent) -> Self {
+        let HandledEvent { id, root, parent, trigger, attempt } = event;
+        Self { id, root_id: root, parent_id: parent, trigger, attempt }
+    }
 }
 
 /// Why an invocation failed.
@@ -153,6 +182,7 @@ impl From<Execution> for ExecutionView {
             host_calls: execution.usage.host_calls,
             memory_bytes: execution.usage.memory_bytes,
             logs_truncated: execution.logs_truncated,
+            event: execution.event.map(ExecutionEvent::from),
         }
     }
 }

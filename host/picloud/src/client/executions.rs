@@ -61,10 +61,18 @@ struct Execution {
     host_calls: u64,
     memory_bytes: u64,
     logs_truncated: bool,
+    event: Option<HandledEvent>,
     #[serde(default)]
     logs: Vec<LogLine>,
     #[serde(default)]
     egress: Vec<EgressRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HandledEvent {
+    id: String,
+    trigger: Option<String>,
+    attempt: u16,
 }
 
 /// The widest error message that the table shows, in characters; the invocation's own view has all of it.
@@ -117,6 +125,15 @@ fn show(args: &ExecutionsArgs, id: &str) -> Result<(), ClientError> {
         run.version,
         printable(&run.kind)
     ))?;
+    if let Some(event) = &run.event {
+        let trigger = event.trigger.as_ref().map(|trigger| format!(" of the trigger {trigger}"));
+        let (id, attempt, trigger) = (&event.id, event.attempt, trigger.unwrap_or_default());
+        terminal::line(format_args!(
+            "event       {}{}, attempt {attempt}",
+            printable(id),
+            printable(&trigger)
+        ))?;
+    }
     terminal::line(format_args!("started     {}", short_time(&run.started_at)))?;
     terminal::line(format_args!("duration    {}", show_millis(run.duration_ms)))?;
     terminal::line(format_args!("fuel        {}", show_count(run.fuel_used)))?;

@@ -6,5 +6,5 @@ mod read;
 mod write;
 
 pub use logs::{LogContent, LogEntry, LogPosition};
-pub use read::{Execution, ExecutionFilter, OutcomeFilter};
+pub use read::{Execution, ExecutionFilter, HandledEvent, OutcomeFilter};
 pub use write::HistoryBatch;

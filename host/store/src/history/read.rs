@@ -1,8 +1,8 @@
 //! Reading the executions.
 
 use picloud_core::{
-    AppId, EgressRecord, ErrorCode, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
-    SourcePosition, Usage,
+    AppId, EgressRecord, ErrorCode, EventId, EventKind, ExecutionId, Fault, Outcome, RequestId, ScriptName,
+    SourcePosition, TriggerName, Usage,
 };
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -36,6 +36,23 @@ pub struct Execution {
     pub usage: Usage,
     /// Whether log lines were left out because the budget was used up.
     pub logs_truncated: bool,
+    /// The event of the outbox that it handled, if one.
+    pub event: Option<HandledEvent>,
+}
+
+/// The event of an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandledEvent {
+    /// Its id.
+    pub id: EventId,
+    /// The first event of its chain, or the run that it came of.
+    pub root: EventId,
+    /// What it came of.
+    pub parent: Option<EventId>,
+    /// The trigger that it ran for, if one.
+    pub trigger: Option<TriggerName>,
+    /// Which attempt it was, from 1.
+    pub attempt: u16,
 }
 
 /// Which executions are wanted.
@@ -80,7 +97,7 @@ macro_rules! executions {
             Row,
             r#"SELECT id, script, version, request_id, kind, started_at, error_code, error_message,
                 error_position AS "error_position: Json<SourcePosition>", status, fuel, duration_us, host_calls,
-                memory_bytes, logs_truncated
+                memory_bytes, logs_truncated, event_id, root_id, parent_id, trigger, attempt
             FROM executions
             WHERE app_id = $1 AND id < $2
                 AND CASE $3::text WHEN 'any' THEN true WHEN 'failed' THEN error_code IS NOT NULL
@@ -129,7 +146,7 @@ impl Store {
             Row,
             r#"SELECT id, script, version, request_id, kind, started_at, error_code, error_message,
                 error_position AS "error_position: Json<SourcePosition>", status, fuel, duration_us, host_calls,
-                memory_bytes, logs_truncated
+                memory_bytes, logs_truncated, event_id, root_id, parent_id, trigger, attempt
             FROM executions WHERE id = $2 AND app_id = $1"#,
             app.as_uuid(),
             id.as_uuid(),
@@ -170,6 +187,11 @@ struct Row {
     host_calls: i64,
     memory_bytes: i64,
     logs_truncated: bool,
+    event_id: Option<uuid::Uuid>,
+    root_id: Option<uuid::Uuid>,
+    parent_id: Option<uuid::Uuid>,
+    trigger: Option<String>,
+    attempt: Option<i16>,
 }
 
 impl TryFrom<Row> for Execution {
@@ -179,6 +201,16 @@ impl TryFrom<Row> for Execution {
         let outcome = match row.error_code {
             None => Outcome::Succeeded,
             Some(code) => Outcome::Failed(fault(&code, row.error_message, row.error_position)?),
+        };
+        let event = match row.event_id {
+            None => None,
+            Some(id) => Some(HandledEvent {
+                id: EventId::from_uuid(id),
+                root: EventId::from_uuid(row.root_id.unwrap_or(id)),
+                parent: row.parent_id.map(EventId::from_uuid),
+                trigger: row.trigger.as_deref().map(parse).transpose()?,
+                attempt: row.attempt.map_or(1, i16::cast_unsigned),
+            }),
         };
         Ok(Self {
             id: ExecutionId::from_uuid(row.id),
@@ -198,6 +230,7 @@ impl TryFrom<Row> for Execution {
                 called_outside: false,
             },
             logs_truncated: row.logs_truncated,
+            event,
         })
     }
 }
