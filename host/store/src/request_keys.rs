@@ -167,26 +167,15 @@ impl Store {
     }
 
     async fn check_room(&self, owner: KeyOwner) -> Result<(), StoreError> {
-        let (count, bytes) = match owner {
-            KeyOwner::App(app) => {
-                let found = sqlx::query!(
-                    r#"SELECT count(*) AS "count!", coalesce(sum(octet_length(body)), 0)::bigint AS "bytes!"
-                    FROM idempotency_keys WHERE app_id = $1"#,
-                    app.as_uuid(),
-                );
-                let found = found.fetch_one(&self.pool).await?;
-                (found.count, found.bytes)
-            }
-            KeyOwner::Principal(principal) => {
-                let found = sqlx::query!(
-                    r#"SELECT count(*) AS "count!", coalesce(sum(octet_length(body)), 0)::bigint AS "bytes!"
-                    FROM idempotency_keys WHERE principal_id = $1"#,
-                    principal.as_uuid(),
-                );
-                let found = found.fetch_one(&self.pool).await?;
-                (found.count, found.bytes)
-            }
-        };
+        let (app, principal) = owner.columns();
+        let found = sqlx::query!(
+            r#"SELECT count(*) AS "count!", coalesce(sum(octet_length(body)), 0)::bigint AS "bytes!"
+            FROM idempotency_keys WHERE app_id = $1 OR principal_id = $2"#,
+            app,
+            principal,
+        );
+        let found = found.fetch_one(&self.pool).await?;
+        let (count, bytes) = (found.count, found.bytes);
         if count < MAX_KEYS && bytes < MAX_BYTES {
             return Ok(());
         }
