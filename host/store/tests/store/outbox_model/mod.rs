@@ -70,6 +70,12 @@ impl Bed {
     async fn new() -> Self {
         let fixture = Fixture::new().await;
         fixture.consumer("jobs").await;
+        // Set up, so that it can be paused before the first message.
+        let app = fixture.app;
+        fixture
+            .database
+            .execute(&format!("INSERT INTO queues (app_id, name) VALUES ('{app}', 'jobs')"))
+            .await;
         let lost = fixture.database.store().await;
         let connection = PgConnection::connect(&fixture.database.url()).await.unwrap();
         Self { fixture, lost, connection }
