@@ -54,6 +54,7 @@ pub(crate) fn from_store(error: StoreError) -> ApiError {
         StoreError::MailQuota { limit } => {
             ApiError::new(ErrorCode::MailQuota, text).field("mails_per_day").with("limit", limit)
         }
+        StoreError::TooLarge(_) => ApiError::new(ErrorCode::TooLarge, text),
         StoreError::Invalid(_) => ApiError::new(ErrorCode::Invalid, text),
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database does not answer");

@@ -253,6 +253,7 @@ pub(crate) fn describe(error: &StoreError) -> (ErrorCode, String) {
         StoreError::KeysFull { .. } => (ErrorCode::KeysFull, error.to_string()),
         StoreError::MailQuota { .. } => (ErrorCode::MailQuota, error.to_string()),
         StoreError::Conflict => (ErrorCode::Conflict, error.to_string()),
+        StoreError::TooLarge(_) => (ErrorCode::TooLarge, error.to_string()),
         StoreError::Invalid(_) => (ErrorCode::Invalid, error.to_string()),
         StoreError::Incompatible(_) | StoreError::Database(_) => {
             tracing::error!(%error, "the database failed");

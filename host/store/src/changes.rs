@@ -118,7 +118,8 @@ impl ChangeListener {
         while !self.is_behind {
             match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => match notification.channel() {
-                    PROBES => {}
+                    // One that was late, on a machine that was busy.
+                    PROBES => self.hearing.set(true),
                     outbox::CHANNEL => {
                         if let Some(woken) = Woken::parse(notification.payload(), self.worker) {
                             return Change::Events(woken);

@@ -7,7 +7,7 @@ use picloud_core::{MailboxName, QueueName, TriggerName, Uses};
 use crate::NewRoute;
 
 /// A failure of the store. Only the texts of `NotFound`, `AlreadyExists`, `RouteOverlaps`, `RouteTwice`, `QueueTaken`, `AddressTaken`, `LastOwner`,
-/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull`, `KeysFull`, `MailQuota` and `Invalid` are for clients; the sources of the others are for the platform's own log.
+/// `InUse`, `NotGranted`, `FileQuota`, `OutboxFull`, `KeysFull`, `MailQuota`, `TooLarge` and `Invalid` are for clients; the sources of the others are for the platform's own log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What the call names does not exist.
@@ -112,6 +112,9 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
+    /// Something is larger than it may be.
+    #[error("{0}")]
+    TooLarge(String),
     /// A value that the database cannot hold.
     #[error("{0}")]
     Invalid(String),

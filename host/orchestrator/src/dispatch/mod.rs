@@ -67,8 +67,6 @@ pub(crate) struct Dispatcher {
     last_beat: Mutex<Option<Instant>>,
     has_suspects: AtomicBool,
     runs_suspect: AtomicBool,
-    /// The apps of which events of lost processes were handled, the latest last: they take turns.
-    suspect_apps: Mutex<Vec<AppId>>,
     /// A statement may have claimed something without its answer having come.
     may_have_strays: AtomicBool,
 }
@@ -94,7 +92,6 @@ impl Dispatcher {
             last_beat: Mutex::default(),
             has_suspects: AtomicBool::new(false),
             runs_suspect: AtomicBool::new(false),
-            suspect_apps: Mutex::default(),
             may_have_strays: AtomicBool::new(false),
         };
         (Arc::new(dispatcher), settler)
@@ -239,21 +236,14 @@ impl Dispatcher {
     }
 
     /// Claims an event of a process that was lost, one at a time, and starts it. Answers whether there was one.
-    async fn start_suspect(self: &Arc<Self>, schedule: &Schedule) -> Result<bool, StoreError> {
+    async fn start_suspect(self: &Arc<Self>, schedule: &mut Schedule) -> Result<bool, StoreError> {
         if !self.has_suspects.load(Relaxed) || self.runs_suspect.load(Relaxed) {
             return Ok(false);
         }
         self.beat_if_due().await?;
-        let mut last = self.suspect_apps.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let suspect = self.store.claim_suspect(&last).await?;
+        let suspect = self.store.claim_suspect(schedule.had_suspects()).await?;
         let is_some = suspect.is_some();
-        if let Some(suspect) = &suspect {
-            last.retain(|app| *app != suspect.app);
-            last.push(suspect.app);
-        } else {
-            last.clear();
-        }
-        *self.suspect_apps.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        schedule.has_had_suspect(suspect.as_ref().map(|suspect| suspect.app));
         self.has_suspects.store(is_some, Relaxed);
         self.runs_suspect.store(is_some, Relaxed);
         self.start(suspect.into_iter().collect(), schedule).await?;

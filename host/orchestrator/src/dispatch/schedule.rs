@@ -14,6 +14,9 @@ use tokio::time::Instant;
 const MAX_LANES: usize = 64;
 const MAX_EVENTS: usize = 256;
 
+/// The most lanes that are known without anything in them.
+const MAX_KNOWN: usize = 10_000;
+
 /// Lanes that may have something, and when.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
@@ -27,6 +30,8 @@ pub(super) struct Schedule {
     times: HashMap<LaneId, Instant>,
     /// Lanes of queues all places of which are taken.
     held: HashMap<(AppId, Option<QueueName>), Vec<LaneId>>,
+    /// Apps of which events of lost processes were handled, the latest last: they take turns too.
+    had_suspects: Vec<AppId>,
 }
 
 /// The due lanes of an app: by queue, and in a queue the highest priority first.
@@ -114,6 +119,30 @@ impl Schedule {
             self.lanes.insert(id, lane);
             self.wake(id);
         }
+        self.forget_idle();
+    }
+
+    /// Lanes come and go: those in which nothing is due, now or later, are forgotten when they are many. A wake-up has them
+    /// looked up again.
+    fn forget_idle(&mut self) {
+        if self.lanes.len() <= MAX_KNOWN {
+            return;
+        }
+        let due: BTreeSet<LaneId> = self.apps.values().flat_map(|due| due.lanes.values().copied()).collect();
+        let times = &self.times;
+        self.lanes.retain(|id, _| due.contains(id) || times.contains_key(id));
+    }
+
+    /// The apps of which events of lost processes were handled since there were none, the latest last.
+    pub(super) fn had_suspects(&self) -> &[AppId] {
+        &self.had_suspects
+    }
+
+    /// An event of a lost process was claimed, of this app; or there is none.
+    pub(super) fn has_had_suspect(&mut self, app: Option<AppId>) {
+        let Some(app) = app else { return self.had_suspects.clear() };
+        self.had_suspects.retain(|other| *other != app);
+        self.had_suspects.push(app);
     }
 
     /// What is known of an app's lanes may be wrong: whether they are paused, or have a consumer.

@@ -198,7 +198,7 @@ fn check_bytes(bytes: usize) -> Result<(), StoreError> {
         "the events that are made at once have more than {} MiB, with one for each trigger that listens",
         MAX_BYTES >> 20
     );
-    Err(StoreError::OutboxFull { message, limit: MAX_BYTES as u64 })
+    Err(StoreError::TooLarge(message))
 }
 
 impl Store {

@@ -167,7 +167,7 @@ async fn check_count(connection: &mut PgConnection, app: AppId) -> Result<(), St
     Err(StoreError::Invalid(message))
 }
 
-/// Removes some of the lanes of queues in which nothing waits, of one app or of all that have more than `kept` lanes.
+/// Removes some of the lanes of queues in which nothing waits, and the queues that are nothing else then, of one app or of all that have more than `kept` lanes.
 async fn remove_empty(
     connection: &mut PgConnection,
     app: Option<AppId>,
@@ -186,14 +186,25 @@ async fn remove_empty(
         BATCH,
     );
     let locked = locked.fetch_all(&mut *connection).await?;
-    let removed = sqlx::query!(
-        "DELETE FROM outbox_lanes l WHERE id = ANY ($1)
+    let removed = sqlx::query_scalar!(
+        r#"WITH removed AS (
+            DELETE FROM outbox_lanes l WHERE id = ANY ($1)
             AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND NOT is_suspect)
             AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NOT NULL)
-            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND is_suspect)",
+            AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND is_suspect)
+            RETURNING id, app_id, queue
+        ), unused AS (
+            -- A queue that is set up, or has a trigger, stays.
+            DELETE FROM queues q USING (SELECT DISTINCT app_id, queue FROM removed) r
+            WHERE q.app_id = r.app_id AND q.name = r.queue AND q.paused_at IS NULL AND q.concurrency IS NULL
+                AND NOT EXISTS (SELECT FROM queue_trigger_details d WHERE d.app_id = q.app_id AND d.queue = q.name)
+                AND NOT EXISTS (SELECT FROM outbox_lanes l
+                    WHERE l.app_id = q.app_id AND l.queue = q.name AND l.id NOT IN (SELECT id FROM removed))
+        )
+        SELECT count(*) AS "count!" FROM removed"#,
         &locked,
     );
-    Ok(removed.execute(connection).await?.rows_affected())
+    Ok(unsigned(removed.fetch_one(connection).await?))
 }
 
 async fn read(

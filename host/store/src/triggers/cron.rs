@@ -118,7 +118,7 @@ impl Store {
         };
         let mut slots = source.due(due.next_at, due.now);
         if are_waiting(connection, trigger).await? {
-            tracing::warn!(%trigger, %app, "{MAX_WAITING} runs of a schedule wait already; further ones are missed");
+            tracing::debug!(%trigger, %app, "{MAX_WAITING} runs of a schedule wait already; further ones are missed");
             slots.missed.append(&mut slots.run);
         }
         let mut events = Vec::with_capacity(slots.run.len());

@@ -77,7 +77,13 @@ async fn a_lane_that_something_comes_into_is_not_removed() {
         INSERT INTO outbox (id, lane_id, app_id, kind, payload, run_at, root_id)
         SELECT gen_random_uuid(), id, app_id, 'queue', '{}', now(), gen_random_uuid() FROM lane";
     let held = fixture.database.hold(into).await;
+    let queues =
+        "INSERT INTO queues (app_id, name, concurrency) SELECT app_id, queue, CASE queue WHEN 'q9' THEN 2 END
+        FROM outbox_lanes ON CONFLICT DO NOTHING";
+    fixture.database.execute(queues).await;
     assert_eq!(fixture.store.remove_empty_lanes().await.unwrap(), 149);
+    assert_eq!(fixture.count("queues WHERE name IN ('q7', 'q9')").await, 2, "used, and set up");
+    assert_eq!(fixture.count("queues").await, 2, "the others are nothing any more");
     held.commit().await;
     assert_eq!(fixture.count("outbox o JOIN outbox_lanes l ON l.id = o.lane_id").await, 1);
 }
@@ -134,7 +140,7 @@ async fn a_run_makes_so_many_bytes_of_events() {
         fixture.store.kv_commit(fixture.app, &KvReads::default(), &publications(count), terms).await
     };
     let refused = commit(4).await;
-    assert!(matches!(&refused, Err(StoreError::OutboxFull { .. })), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::TooLarge(_))), "{refused:?}");
     assert_eq!(fixture.count("outbox").await, 0);
     assert!(matches!(commit(3).await, Ok(KvCommit::Committed { .. })));
     assert_eq!(fixture.count("outbox").await, 27);

@@ -154,9 +154,15 @@ pub(super) fn handle(
         Condition::OldSnapshot => Some(Holder::start(cluster, database, "SELECT FROM outbox LIMIT 1")?),
         Condition::Plain | Condition::Backlog(_) => None,
     };
+    // The ids of events go up in the order in which they wait.
+    let at = |place: usize| {
+        sql(cluster, database, &format!("SELECT id FROM outbox ORDER BY id OFFSET {place} LIMIT 1"))
+    };
+    let first = if condition == Condition::Locked { left } else { 0 };
+    let (first, last) = (at(first)?, at(first + events - 1)?);
     let began = Instant::now();
     Server::consume()?;
-    wait_until_left(cluster, database, left)?;
+    wait_until_gone(cluster, database, (first.trim(), last.trim()))?;
     let took = began.elapsed();
     drop(holder);
     let dead = sql(cluster, database, "SELECT count(*) FROM dead_letters")?;
@@ -200,20 +206,15 @@ pub(super) fn enqueue(
     Ok(sent as f64 / took.as_secs_f64())
 }
 
-/// Returns when no more than `left` events are in the outbox; looks every 10 ms, over one connection. Where none may be left
-/// that costs next to nothing; else what the statistics say of removed rows is close enough.
-fn wait_until_left(cluster: &ThrowawayCluster, database: &str, left: usize) -> Result<()> {
-    let is_more = if left == 0 {
-        "EXISTS (SELECT FROM outbox)".to_owned()
-    } else {
-        format!("(SELECT count(*) FROM (SELECT FROM outbox LIMIT {}) o) > {left}", left + 1)
-    };
-    let pause = if left == 0 { "0.01" } else { "0.05" };
+/// Returns when none of the events from `first` to `last` are in the outbox; looks every 10 ms, over one connection, by the
+/// primary key, so that looking costs the same however many others wait.
+fn wait_until_gone(cluster: &ThrowawayCluster, database: &str, (first, last): (&str, &str)) -> Result<()> {
     sql(
         cluster,
         database,
         &format!(
-            "DO $$ BEGIN WHILE {is_more} LOOP COMMIT; PERFORM pg_sleep({pause}); COMMIT; END LOOP; END $$"
+            "DO $$ BEGIN WHILE EXISTS (SELECT FROM outbox WHERE id BETWEEN '{first}' AND '{last}')
+            LOOP COMMIT; PERFORM pg_sleep(0.01); COMMIT; END LOOP; END $$"
         ),
     )?;
     Ok(())
