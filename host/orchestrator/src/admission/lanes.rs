@@ -21,14 +21,19 @@ pub(super) trait Waiter {
 pub(super) enum Shortage {
     /// Its own concurrency is used up.
     App,
-    /// The node's slots are.
+    /// The node's slots are, but for those that are kept for others.
     Node,
 }
 
 /// Slots of a node and the apps that use them or wait for them.
 ///
-/// Between two calls no app waits that could be given a slot: a slot that becomes free goes to a waiter at
-/// once. So an app that finds a slot free may take it without looking at others.
+/// An app gets a further slot only while more of them are free than it holds. So it has half of them at most, each of `n` apps
+/// that want all of them the `n + 1`th part, and the last free one is for an app that holds none. The rule is that of dynamic
+/// thresholds for memory that queues share (A. K. Choudhury, E. L. Hahne, IEEE/ACM Transactions on Networking 6(2), 1998), with
+/// a factor of one.
+///
+/// Between two calls, once [`Lanes::grant`] has none, no app waits that could be given a slot: a slot that becomes free goes
+/// to a waiter at once. So an app that finds a slot free may take it without looking at others.
 pub(super) struct Lanes<W> {
     slots: usize,
     running: usize,
@@ -65,7 +70,7 @@ impl<W: Waiter> Lanes<W> {
         }
         // Waiters of its own that could run are there only if its limit was raised just now: then whoever comes
         // first makes use of it.
-        if self.running >= self.slots {
+        if lane.running >= self.slots - self.running {
             return Err(Shortage::Node);
         }
         lane.running += 1;
@@ -98,8 +103,8 @@ impl<W: Waiter> Lanes<W> {
         }
     }
 
-    /// Gives a slot back, and names who gets it: the caller hands it over, or gives it back in turn.
-    pub(super) fn give_back(&mut self, app: AppId) -> Option<(AppId, W)> {
+    /// Gives a slot back. It is the next one's: see [`Self::grant`].
+    pub(super) fn give_back(&mut self, app: AppId) {
         self.running = self.running.saturating_sub(1);
         if let Some(lane) = self.apps.get_mut(&app) {
             lane.running = lane.running.saturating_sub(1);
@@ -107,7 +112,6 @@ impl<W: Waiter> Lanes<W> {
                 self.apps.remove(&app);
             }
         }
-        self.next()
     }
 
     /// Lets go of everyone who waits.
@@ -119,17 +123,14 @@ impl<W: Waiter> Lanes<W> {
         self.apps.retain(|_, lane| lane.running > 0);
     }
 
-    /// Takes the free slot for the next in turn. An app that holds half of the slots lets others go first.
-    fn next(&mut self) -> Option<(AppId, W)> {
+    /// Takes a free slot for the next in turn, whom the caller hands it or gives it back for; to be called until there is
+    /// none.
+    pub(super) fn grant(&mut self) -> Option<(AppId, W)> {
         self.drop_gone();
-        if self.running >= self.slots {
-            return None;
-        }
-        let half = self.slots.div_ceil(2);
-        let may_run = |app: &AppId| self.apps.get(app).is_some_and(|lane| lane.running < lane.concurrency);
-        let modest = |app: &AppId| self.apps.get(app).is_some_and(|lane| lane.running < half);
-        let turn = self.turns.iter().position(|app| may_run(app) && modest(app));
-        let turn = turn.or_else(|| self.turns.iter().position(may_run))?;
+        let free = self.slots - self.running;
+        let may_run =
+            |app: &AppId| self.apps.get(app).is_some_and(|lane| lane.running < lane.concurrency.min(free));
+        let turn = self.turns.iter().position(may_run)?;
         let app = self.turns.remove(turn)?;
         let lane = self.apps.get_mut(&app)?;
         let waiter = lane.waiters.pop_front()?;
@@ -211,7 +212,9 @@ mod tests {
         }
         let mut order = Vec::new();
         let mut holder = apps[0];
-        while let Some((app, waiter)) = lanes.give_back(holder) {
+        loop {
+            lanes.give_back(holder);
+            let Some((app, waiter)) = lanes.grant() else { break };
             order.push(waiter.1);
             holder = app;
         }
@@ -219,21 +222,59 @@ mod tests {
         assert_eq!((lanes.running(), lanes.apps.len()), (0, 0));
     }
 
+    /// How many slots an app gets that wants all of them.
+    fn take_all(lanes: &mut Lanes<Flag>, app: AppId) -> usize {
+        std::iter::from_fn(|| lanes.try_take(app, 256).ok()).count()
+    }
+
     #[test]
-    fn an_app_with_half_of_the_slots_lets_others_go_first() {
-        let mut lanes = Lanes::new(4);
-        let apps = apps(2);
-        for _ in 0..4 {
-            lanes.try_take(apps[0], 9).unwrap();
+    fn greedy_apps_leave_slots_for_others() {
+        let apps = apps(9);
+        let mut lanes = Lanes::new(32);
+        let held: Vec<usize> = apps[..5].iter().map(|app| take_all(&mut lanes, *app)).collect();
+        assert_eq!(held, [16, 8, 4, 2, 1], "who comes first has most");
+        assert_eq!(take_all(&mut lanes, apps[5]), 1, "the last is for one that holds none");
+        // Each slot that becomes free makes their shares more even.
+        for app in &apps[..6] {
+            for _ in 0..MAX_WAITERS {
+                assert!(lanes.wait(*app, flag(0)).is_ok());
+            }
         }
+        for app in apps[..6].iter().cycle().take(300) {
+            if lanes.apps[app].running > 0 {
+                lanes.give_back(*app);
+            }
+            while lanes.grant().is_some() {}
+        }
+        let even: Vec<usize> = apps[..6].iter().map(|app| lanes.apps[app].running).collect();
+        // The seventh part of 32.
+        assert!(even.iter().all(|held| matches!(held, 4 | 5)), "{even:?}");
+        assert_eq!(lanes.try_take(apps[6], 1), Ok(()), "{even:?}");
+    }
+
+    #[test]
+    fn an_app_alone_has_half_of_the_slots() {
+        for (slots, most) in [(1, 1), (2, 1), (3, 2), (4, 2), (32, 16)] {
+            assert_eq!(take_all(&mut Lanes::new(slots), AppId::generate()), most, "{slots}");
+        }
+    }
+
+    #[test]
+    fn a_slot_may_let_two_run() {
+        let mut lanes = Lanes::new(8);
+        let apps = apps(2);
+        assert_eq!([take_all(&mut lanes, apps[0]), take_all(&mut lanes, apps[1])], [4, 2]);
         for (app, tag) in [(0, 1), (0, 2), (1, 3), (1, 4)] {
-            let _ = lanes.try_take(apps[app], 9);
             assert!(lanes.wait(apps[app], flag(tag)).is_ok());
         }
-        assert_eq!(lanes.give_back(apps[0]).map(|(_, waiter)| waiter.1), Some(3));
-        assert_eq!(lanes.give_back(apps[0]).map(|(_, waiter)| waiter.1), Some(4));
-        // Half each: the turns decide again.
-        assert_eq!(lanes.give_back(apps[1]).map(|(_, waiter)| waiter.1), Some(1));
+        let mut next = |app: usize| {
+            lanes.give_back(apps[app]);
+            std::iter::from_fn(|| lanes.grant()).map(|(_, waiter)| waiter.1).collect::<Vec<_>>()
+        };
+        assert_eq!(next(0), [3], "three each, and two free");
+        assert_eq!(next(0), [1], "two and three, and three free: there is one more for the first");
+        assert_eq!(next(1), [4], "three and two, and three free");
+        assert_eq!(next(1), [] as [usize; 0]);
     }
 
     #[test]
@@ -245,8 +286,10 @@ mod tests {
         assert!(lanes.wait(apps[0], flag(1)).is_ok());
         assert_eq!(lanes.shortage(apps[0]), Shortage::App);
         assert_eq!(lanes.try_take(apps[1], 1), Ok(()));
-        assert!(lanes.give_back(apps[1]).is_none());
-        assert_eq!(lanes.give_back(apps[0]).map(|(_, waiter)| waiter.1), Some(1));
+        lanes.give_back(apps[1]);
+        assert!(lanes.grant().is_none());
+        lanes.give_back(apps[0]);
+        assert_eq!(lanes.grant().map(|(_, waiter)| waiter.1), Some(1));
     }
 
     #[test]
@@ -294,12 +337,6 @@ mod tests {
             let mut running: Vec<usize> = Vec::new();
             let mut waiting: Vec<(usize, Flag)> = Vec::new();
             let mut tag = 0;
-            let grant = |granted: Option<(AppId, Flag)>, running: &mut Vec<usize>, waiting: &mut Vec<(usize, Flag)>| {
-                let Some((app, flag)) = granted else { return };
-                assert!(!flag.is_gone(), "a slot went to someone who gave up");
-                running.push(ids.iter().position(|id| *id == app).unwrap());
-                waiting.retain(|(_, other)| other.1 != flag.1);
-            };
             let drain = std::iter::repeat_n(Step::Finish(0), 1000);
             for step in steps.into_iter().chain(drain) {
                 match step {
@@ -313,8 +350,12 @@ mod tests {
                     }
                     Step::Finish(index) if !running.is_empty() => {
                         let app = running.remove(index % running.len());
-                        let granted = lanes.give_back(ids[app]);
-                        grant(granted, &mut running, &mut waiting);
+                        lanes.give_back(ids[app]);
+                        while let Some((app, flag)) = lanes.grant() {
+                            prop_assert!(!flag.is_gone(), "a slot went to someone who gave up");
+                            running.push(ids.iter().position(|id| *id == app).unwrap());
+                            waiting.retain(|(_, other)| other.1 != flag.1);
+                        }
                     }
                     Step::GiveUp(index) if !waiting.is_empty() => {
                         let (_, flag) = waiting.remove(index % waiting.len());
@@ -327,7 +368,7 @@ mod tests {
                 for (app, limit) in limits.iter().enumerate() {
                     let count = running.iter().filter(|other| **other == app).count();
                     prop_assert!(count <= *limit);
-                    let could_run = running.len() < slots && count < *limit;
+                    let could_run = count < (*limit).min(slots - running.len());
                     let waits = waiting.iter().any(|(other, _)| *other == app);
                     prop_assert!(!(could_run && waits), "app {} waits beside a free slot", app);
                 }

@@ -1,7 +1,8 @@
 //! Admission: before an instance is made, a request takes one of the node's slots.
 //!
 //! Refusing is for a full queue, not for a burst: up to 256 requests of each app wait, for at most ten seconds.
-//! Slots go round-robin by app, and an app that holds half of them lets others go first. Nested calls
+//! Slots go round-robin by app, and an app gets another one only while more are free than it holds, so that an app that
+//! holds none finds one however long the runs of others are. Nested calls
 //! (`app::invoke`) take no slot of their own: they would wait for the very slots that their callers hold.
 
 mod lanes;
@@ -150,25 +151,25 @@ impl Admission {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(admission) = self.admission.take() else { return };
-        let mut app = self.app;
+        let mut given_back = Some(self.app);
         loop {
             let mut lanes = admission.lock();
-            let next = lanes.give_back(app);
+            if let Some(app) = given_back.take() {
+                lanes.give_back(app);
+            }
+            let next = lanes.grant();
             let is_idle = lanes.running() == 0;
             drop(lanes);
             if is_idle {
                 admission.idle.notify_waiters();
             }
-            let Some((next_app, waiter)) = next else { return };
-            let permit = Self { admission: Some(Arc::clone(&admission)), app: next_app };
-            match waiter.send(permit) {
-                Ok(()) => return,
+            let Some((app, waiter)) = next else { return };
+            let permit = Self { admission: Some(Arc::clone(&admission)), app };
+            if let Err(mut permit) = waiter.send(permit) {
                 // The waiter gave up at this very moment. Its slot is given back by this loop, not by dropping
                 // the permit: a whole queue of such waiters would be as many nested drops.
-                Err(mut permit) => {
-                    permit.admission = None;
-                    app = next_app;
-                }
+                permit.admission = None;
+                given_back = Some(app);
             }
         }
     }
@@ -209,7 +210,7 @@ mod tests {
         let _other = admission.acquire(b, 9).await;
         assert_eq!(admission.acquire(b, 9).await.err(), Some(Refusal::NodeBusy));
         drop(held);
-        assert!(admission.acquire(b, 9).await.is_ok());
+        assert!(admission.acquire(a, 9).await.is_ok());
         assert_eq!((admission.running(), admission.waiting()), (1, 0));
     }
 

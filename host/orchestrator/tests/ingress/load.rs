@@ -12,7 +12,8 @@ const HOLD: &str = "GET /hold HTTP/1.1\r\nhost: demo.localhost\r\n\r\n";
 #[tokio::test]
 async fn an_app_at_its_concurrency_is_429_and_a_full_node_503() {
     let platform = Platform::with(|config| {
-        config.slots = 2;
+        // Half of them are the most that one app gets.
+        config.slots = 4;
         config.slot_wait = Duration::from_secs(1);
     })
     .await;
