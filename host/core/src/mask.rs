@@ -10,7 +10,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -36,10 +36,17 @@ const CUT_SOURCE_LINE_CHARS: usize = 200;
 pub struct SecretMask(Option<Arc<Masker>>);
 
 struct Masker {
-    heads: AhoCorasick,
+    patterns: Vec<Pattern>,
+    /// Built when the first text is masked: most runs log nothing and do not fail, and building it takes longer than they do.
+    search: OnceLock<Search>,
+}
+
+/// What finds patterns in a text.
+struct Search {
+    /// `None`: it would be too large, which takes billions of states. Then each pattern is looked for by itself.
+    heads: Option<AhoCorasick>,
     /// The patterns that begin with each head.
     by_head: Vec<Vec<usize>>,
-    patterns: Vec<Pattern>,
 }
 
 struct Pattern {
@@ -74,17 +81,10 @@ impl SecretMask {
                 patterns.push(Pattern { bytes, mark: Arc::clone(&mark) });
             }
         }
-        let mut by_head: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
-        for (index, Pattern { bytes, .. }) in patterns.iter().enumerate() {
-            by_head.entry(&bytes[..bytes.len().min(HEAD_BYTES)]).or_default().push(index);
+        if patterns.is_empty() {
+            return Self(None);
         }
-        let heads = AhoCorasick::builder().match_kind(MatchKind::Standard).build(by_head.keys());
-        let by_head = by_head.into_values().collect();
-        match heads {
-            Ok(heads) if !patterns.is_empty() => Self(Some(Arc::new(Masker { heads, by_head, patterns }))),
-            // An app's secrets are few; an automaton refuses only what has billions of states.
-            _ => Self(None),
-        }
+        Self(Some(Arc::new(Masker { patterns, search: OnceLock::new() })))
     }
 
     /// `text` with every secret in it as `[secret NAME]`.
@@ -128,6 +128,17 @@ impl SecretMask {
     }
 }
 
+impl Search {
+    fn new(patterns: &[Pattern]) -> Self {
+        let mut by_head: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for (index, Pattern { bytes, .. }) in patterns.iter().enumerate() {
+            by_head.entry(&bytes[..bytes.len().min(HEAD_BYTES)]).or_default().push(index);
+        }
+        let heads = AhoCorasick::builder().match_kind(MatchKind::Standard).build(by_head.keys()).ok();
+        Self { heads, by_head: by_head.into_values().collect() }
+    }
+}
+
 impl Masker {
     fn mask(&self, text: &mut String, is_cut: bool) {
         let mut spans = self.find(text.as_bytes());
@@ -142,10 +153,14 @@ impl Masker {
 
     /// Where the patterns are, in order and apart from each other.
     fn find(&self, text: &[u8]) -> Vec<Span> {
+        let Search { heads, by_head } = self.search.get_or_init(|| Search::new(&self.patterns));
         let mut spans: Vec<Span> = Vec::new();
         let mut long = BTreeSet::new();
-        for found in self.heads.find_overlapping_iter(text) {
-            for &index in &self.by_head[found.pattern().as_usize()] {
+        if heads.is_none() {
+            long.extend(0..self.patterns.len());
+        }
+        for found in heads.iter().flat_map(|heads| heads.find_overlapping_iter(text)) {
+            for &index in &by_head[found.pattern().as_usize()] {
                 let Pattern { bytes, mark } = &self.patterns[index];
                 if bytes.len() > found.len() {
                     long.insert(index);
