@@ -117,7 +117,7 @@ pub(crate) struct Durable {
     pub(crate) script: Arc<ScriptEntry>,
     pub(crate) request: StoredRequest,
     pub(crate) permit: Permit,
-    /// The key that its answer is kept under.
+    /// The key that its answer is kept under, and that is free again if it fails.
     pub(crate) key: Option<KeyHold>,
 }
 
@@ -142,7 +142,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Stores a request and begins to run it. It runs to its end also if nobody waits for what is received here.
+    /// Stores a request and begins to run it. It runs to its end also if nobody waits for what is received here. To be
+    /// awaited: a request of which nobody knows whether it was stored is nobody's to run.
     pub(crate) async fn accept_durable(
         self: &Arc<Self>,
         durable: Durable,
@@ -183,7 +184,7 @@ impl Dispatcher {
             attempt: claim.attempt,
         };
         let execution = ExecutionId::from_uuid(request.id.as_uuid());
-        let of = key.map(AnswerOf::Key);
+        let of = key.clone().map(AnswerOf::Key);
         let ran = self.run_request(&app, &script, &request, execution, &origin, claim, of).await;
         drop(permit);
         if ran.fate == Fate::Open {
@@ -198,6 +199,11 @@ impl Dispatcher {
             }
         } else {
             self.ended(claim.event);
+        }
+        if let Some(key) = key.filter(|_| ran.outcome.is_err())
+            && let Err(error) = self.store.release_key(&key).await
+        {
+            tracing::warn!(%error, "the key of a failed request could not be released");
         }
         let outcome = match &ran.outcome {
             Ok(response) => Ok(response.status().as_u16()),

@@ -10,7 +10,7 @@ use picloud_core::{AppId, CallbackUrl, ErrorCode, EventId, Fault, HttpRequest, M
 use picloud_edge::{PICLOUD_IDEMPOTENT_REPLAY, Problem, idempotency_key, key_of_another, under_way};
 use picloud_store::{
     AnswerView, Enqueued, EventAnswer, KeepAnswer, KeptAnswer, KeyHold, KeyOwner, KeyState, RequestKey,
-    StoreError,
+    Store, StoreError,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -93,23 +93,22 @@ impl Ingress {
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
         let app = kept.app.id;
-        let hold = match key {
+        let held = match key {
             None => None,
             Some(key) => {
                 let key = request_key(app, key, &kept.request, &parts.headers);
                 let longest = Duration::from_millis(kept.script.limits.wall_ms) + COMMIT_TIME;
-                match self.store().take_key(&key, longest).await.map_err(|error| refused(&error))? {
-                    KeyState::New(hold) => Some(hold),
-                    KeyState::Answered(answer) => return Ok(replayed(&answer)),
-                    KeyState::Running => return Err(under_way()),
-                    KeyState::Other => return Err(key_of_another()),
+                match take_key(self.store(), key, longest).await? {
+                    Taken::New(held) => Some(held),
+                    Taken::Answered(answer) => return Ok(replayed(&answer)),
+                    Taken::Running => return Err(under_way()),
+                    Taken::Other => return Err(key_of_another()),
                 }
             }
         };
-        let guard = hold.map(|hold| Held { ingress: self, hold: Some(hold) });
         match kept.mode {
-            RouteMode::Async => self.answer_later(kept, guard, claimed).await,
-            RouteMode::Durable | RouteMode::Sync => self.answer_durably(kept, guard, claimed).await,
+            RouteMode::Async => self.answer_later(kept, held, claimed).await,
+            RouteMode::Durable | RouteMode::Sync => self.answer_durably(kept, held, claimed).await,
         }
     }
 
@@ -117,21 +116,23 @@ impl Ingress {
     async fn answer_later(
         &self,
         kept: Kept<'_>,
-        guard: Option<Held<'_>>,
+        held: Option<Held>,
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
         let Kept { app, script, origin, callback_url, request, base, .. } = kept;
         let request = StoredRequest::new(request, origin, callback_url.cloned());
         let id = EventId::generate();
         let response = accepted(base, id);
-        let hold = guard.as_ref().and_then(|guard| guard.hold.as_ref());
-        let answer = |_: &Enqueued| keep(&response);
-        let under = hold.map(|hold| KeepAnswer { hold, answer: &answer });
-        let stored = self.dispatcher.accept_async(app, script, id, &request, under.as_ref()).await;
-        stored.map_err(|error| refused(&error))?;
-        if let Some(mut guard) = guard {
-            guard.hold = None;
-        }
+        let kept_answer = keep(&response);
+        let (app, script, dispatcher) = (Arc::clone(app), Arc::clone(script), Arc::clone(&self.dispatcher));
+        to_its_end(async move {
+            let answer = |_: &Enqueued| kept_answer.clone();
+            let under = held.as_ref().map(|held| KeepAnswer { hold: &held.hold, answer: &answer });
+            dispatcher.accept_async(&app, &script, id, &request, under.as_ref()).await?;
+            held.into_iter().for_each(Held::keep);
+            Ok(())
+        })
+        .await?;
         if let Some(claimed) = claimed {
             claimed.keep();
         }
@@ -142,38 +143,35 @@ impl Ingress {
     async fn answer_durably(
         &self,
         kept: Kept<'_>,
-        guard: Option<Held<'_>>,
+        held: Option<Held>,
         claimed: Option<Claimed<'_>>,
     ) -> Result<Answered, Problem> {
         let Kept { app, script, origin, may_read_logs, request, .. } = kept;
         let permit = self.invoker.admit(app).await.map_err(NotAdmitted::problem)?;
-        let (key, mut guard) = (guard.as_ref().and_then(|guard| guard.hold.clone()), guard);
         let durable = Durable {
             app: Arc::clone(app),
             script: Arc::clone(script),
             request: StoredRequest::new(request, origin, None),
             permit,
-            key,
+            key: held.as_ref().map(|held| held.hold.clone()),
         };
-        let ended = self.dispatcher.accept_durable(durable).await.map_err(|error| refused(&error))?;
+        let dispatcher = Arc::clone(&self.dispatcher);
+        let accepted = to_its_end(async move {
+            let ended = dispatcher.accept_durable(durable).await?;
+            // From here on the run decides over the key.
+            held.into_iter().for_each(Held::keep);
+            Ok(ended)
+        });
+        let ended = accepted.await?;
         if let Some(claimed) = claimed {
             claimed.keep();
         }
-        // From here on the run decides over the key, also where the client goes away.
-        let hold = guard.as_mut().and_then(|guard| guard.hold.take());
         let Ok(Ended { outcome, usage }) = ended.await else {
             return Err(Problem::new(ErrorCode::Internal));
         };
         match outcome {
             Ok(response) => Ok(full(response)),
-            Err(fault) => {
-                if let Some(hold) = hold
-                    && let Err(error) = self.store().release_key(&hold).await
-                {
-                    tracing::warn!(%error, "the key of a failed request could not be released");
-                }
-                Err(told(&fault, &usage, app, may_read_logs))
-            }
+            Err(fault) => Err(told(&fault, &usage, app, may_read_logs)),
         }
     }
 
@@ -210,16 +208,58 @@ fn accepted(base: &str, event: EventId) -> Response<Full<Bytes>> {
     response
 }
 
-/// A key that is held until its request is accepted; given back where it is not.
-struct Held<'a> {
-    ingress: &'a Ingress,
-    hold: Option<KeyHold>,
+/// What a key is to a request.
+enum Taken {
+    New(Held),
+    Answered(KeptAnswer),
+    Running,
+    Other,
 }
 
-impl Drop for Held<'_> {
+/// Takes a key for a request that takes no longer than `longest`.
+async fn take_key(store: &Store, key: RequestKey, longest: Duration) -> Result<Taken, Problem> {
+    let store = store.clone();
+    let taken = to_its_end(async move {
+        Ok(match store.take_key(&key, longest).await? {
+            KeyState::New(hold) => Taken::New(Held { store, hold, is_kept: false }),
+            KeyState::Answered(answer) => Taken::Answered(answer),
+            KeyState::Running => Taken::Running,
+            KeyState::Other => Taken::Other,
+        })
+    });
+    taken.await
+}
+
+/// Does what may not stop half-way, also where the client hangs up meanwhile: then what comes of it is dropped.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(|error| refused(&error)),
+        Err(_) => Err(Problem::new(ErrorCode::Internal)),
+    }
+}
+
+/// A key that is held until its request is accepted; given back where it is not.
+struct Held {
+    store: Store,
+    hold: KeyHold,
+    is_kept: bool,
+}
+
+impl Held {
+    /// Leaves the key to its request.
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        let Some(hold) = self.hold.take() else { return };
-        let store = self.ingress.store().clone();
+        if self.is_kept {
+            return;
+        }
+        let (store, hold) = (self.store.clone(), self.hold.clone());
         tokio::spawn(async move {
             if let Err(error) = store.release_key(&hold).await {
                 tracing::warn!(%error, "the key of a refused request could not be released");

@@ -132,6 +132,9 @@ impl Scripts {
                 invocation.spent.add(700);
                 self.holding.fetch_add(1, SeqCst);
                 self.release.acquire().await.unwrap().forget();
+                if request.body == *"fail" {
+                    return Err(Fault::new(ErrorCode::ScriptError, "held"));
+                }
                 Ok(text("held"))
             }
             "count" => self.count(session, host).await,
