@@ -92,6 +92,7 @@ pub(crate) async fn tidy_events(store: &Store, config: TriggerConfig) -> Result<
     while store.remove_empty_lanes().await? > 0 {
         sleep(BATCH_PAUSE).await;
     }
+    in_batches(|| store.remove_unused_queues(BATCH)).await?;
     store.remove_old_workers().await?;
     Ok(())
 }

@@ -371,13 +371,13 @@ pub(crate) async fn get_queue(
     Ok(Json(found.into()))
 }
 
-/// Sets a queue up; what is left out stays. It is made if it is new.
+/// Sets a queue up; what is left out stays. It is made if it is new, and forgotten if nothing is left of it.
 #[utoipa::path(patch, path = "/api/v1/apps/{app}/queues/{queue}", tag = "queues", request_body = QueueChanges,
     responses((status = 200, description = "The queue as it is now", body = QueueView)))]
 pub(crate) async fn change_queue(
     State(context): State<Context>,
     TargetApp(app): TargetApp,
-    PathNames(names): PathNames<(String, QueueName)>,
+    PathNames((_, queue)): PathNames<(String, QueueName)>,
     JsonBody(changes): JsonBody<QueueChanges>,
 ) -> Result<Json<QueueView>, ApiError> {
     if let QueueConcurrency::Limited(count) = changes.concurrency
@@ -388,8 +388,9 @@ pub(crate) async fn change_queue(
         return Err(ApiError::new(ErrorCode::Invalid, detail).field("concurrency"));
     }
     let change = QueueChange { paused: changes.paused, concurrency: changes.concurrency };
-    set_up(&context, &app, &names.1, change).await?;
-    get_queue(State(context), TargetApp(app), PathNames(names)).await
+    set_up(&context, &app, &queue, change).await?;
+    let found = context.store.queue(app.id, &queue).await.map_err(from_store)?;
+    Ok(Json(found.unwrap_or_else(|| Queue::unused(queue)).into()))
 }
 
 /// Pauses a queue: its messages wait until it is resumed. Those that are handled now are not stopped.

@@ -176,6 +176,32 @@ async fn a_queue_is_set_up() {
     for wrong in [json!({ "concurrency": 0 }), json!({ "concurrency": 10_001 }), json!({ "paused": 1 })] {
         change(wrong).await.problem("invalid");
     }
+    // Nothing is left of it: it is forgotten.
+    let queue = change(json!({ "paused": false })).await.json();
+    assert_eq!(
+        (&queue["name"], &queue["paused_at"], &queue["waiting"]),
+        (&json!("other"), &Value::Null, &json!(0))
+    );
+    server.get(&format!("{APP}/queues/other")).await.problem("not_found");
+}
+
+#[tokio::test]
+async fn an_app_sets_up_so_many_queues() {
+    let server = server().await;
+    let many = "INSERT INTO queues (app_id, name, concurrency) SELECT id, 'q' || n, 1 FROM apps, generate_series(1, 1000) n";
+    server.database.execute(many).await;
+    let pause = |queue: &str| server.call("POST", &format!("{APP}/queues/{queue}/pause")).send();
+    let refused = pause("one-more").await.problem("invalid");
+    assert!(refused["detail"].as_str().unwrap().contains("at most 1000 queues"), "{refused}");
+    // Those that are set up already can be changed, and another one can be used as it is.
+    assert_eq!(pause("q7").await.status, 204);
+    send(&server, "one-more", &json!({ "body": 1 })).await;
+    server
+        .call("PATCH", &format!("{APP}/queues/q7"))
+        .json(&json!({ "paused": false, "concurrency": null }))
+        .send()
+        .await;
+    assert_eq!(pause("one-more").await.status, 204);
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ use std::{
 
 use picloud_core::{AppId, QueueName};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
-use super::LaneId;
+use super::{LaneId, queues};
 use crate::{
     Store, StoreError,
     text::{parse, unsigned},
@@ -133,9 +134,10 @@ async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Re
         );
         made.execute(&mut *connection).await.map_err(|error| StoreError::foreign(error, "app"))?;
         let named = sqlx::query!(
+            // A row that is there is locked, so that nobody forgets the queue meanwhile.
             "INSERT INTO queues (app_id, name)
             SELECT $1, queue FROM unnest($2::text[]) AS new (queue) WHERE queue <> '' GROUP BY queue
-            ORDER BY queue ON CONFLICT DO NOTHING",
+            ORDER BY queue ON CONFLICT (app_id, name) DO UPDATE SET name = excluded.name",
             app.as_uuid(),
             &queues as _,
         );
@@ -186,25 +188,18 @@ async fn remove_empty(
         BATCH,
     );
     let locked = locked.fetch_all(&mut *connection).await?;
-    let removed = sqlx::query_scalar!(
-        r#"WITH removed AS (
-            DELETE FROM outbox_lanes l WHERE id = ANY ($1)
+    let removed = sqlx::query!(
+        "DELETE FROM outbox_lanes l WHERE id = ANY ($1)
             AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND NOT is_suspect)
             AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NOT NULL)
             AND NOT EXISTS (SELECT FROM outbox WHERE lane_id = l.id AND claimed_by IS NULL AND is_suspect)
-            RETURNING id, app_id, queue
-        ), unused AS (
-            -- A queue that is set up, or has a trigger, stays.
-            DELETE FROM queues q USING (SELECT DISTINCT app_id, queue FROM removed) r
-            WHERE q.app_id = r.app_id AND q.name = r.queue AND q.paused_at IS NULL AND q.concurrency IS NULL
-                AND NOT EXISTS (SELECT FROM queue_trigger_details d WHERE d.app_id = q.app_id AND d.queue = q.name)
-                AND NOT EXISTS (SELECT FROM outbox_lanes l
-                    WHERE l.app_id = q.app_id AND l.queue = q.name AND l.id NOT IN (SELECT id FROM removed))
-        )
-        SELECT count(*) AS "count!" FROM removed"#,
+            RETURNING app_id, queue",
         &locked,
     );
-    Ok(unsigned(removed.fetch_one(connection).await?))
+    let removed = removed.fetch_all(&mut *connection).await?;
+    let queues: BTreeSet<(Uuid, &str)> = removed.iter().map(|lane| (lane.app_id, &*lane.queue)).collect();
+    queues::forget_unused(connection, queues).await?;
+    Ok(removed.len() as u64)
 }
 
 async fn read(

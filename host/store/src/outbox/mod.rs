@@ -38,6 +38,7 @@ pub(crate) use insert::{Inserted, insert};
 pub(crate) use lanes::LaneCache;
 pub use lanes::{DueLane, Lane};
 pub use mail::{AppEvents, MailQuota};
+pub(crate) use queues::check_queue_count;
 pub use queues::{Queue, QueueChange, QueueConcurrency};
 pub use read::{OutboxRow, WaitState};
 pub use resolve::{Resolved, Runnable, TriggerState};

@@ -17,6 +17,7 @@ use crate::{
     Store, StoreError,
     apps::lock_app,
     changes::notify,
+    outbox::check_queue_count,
     routes::script_id,
     text::{bigint, parse},
 };
@@ -361,7 +362,10 @@ async fn put_queue(
         queue.as_str(),
         concurrency.map(u32::cast_signed),
     );
-    set_up.execute(connection).await?;
+    set_up.execute(&mut *connection).await?;
+    if concurrency.is_some() {
+        check_queue_count(connection, app).await?;
+    }
     Ok(())
 }
 

@@ -89,6 +89,18 @@ async fn a_lane_that_something_comes_into_is_not_removed() {
 }
 
 #[tokio::test]
+async fn a_queue_whose_trigger_is_gone_and_that_nobody_uses_is_forgotten() {
+    let fixture = Fixture::new().await;
+    let trigger = fixture.consumer("jobs").await;
+    fixture.database.execute("INSERT INTO queues (app_id, name) SELECT id, 'jobs' FROM apps").await;
+    fixture.send(message("used", "1")).await;
+    assert_eq!(fixture.store.remove_unused_queues(10).await.unwrap(), 0);
+    fixture.store.delete_trigger(fixture.app, trigger).await.unwrap();
+    assert_eq!(fixture.store.remove_unused_queues(10).await.unwrap(), 1);
+    assert_eq!(fixture.count("queues WHERE name = 'used'").await, 1);
+}
+
+#[tokio::test]
 async fn runs_of_a_schedule_that_nobody_handles_do_not_pile_up() {
     let fixture = Fixture::new().await;
     let cron = "INSERT INTO cron_trigger_details VALUES ('$id', '*/10 * * * * *', 'UTC', 'all', 604800000, 0,
