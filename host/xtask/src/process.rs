@@ -56,10 +56,15 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
-/// Builds the platform's program with the features that the tests build it with: for others, the sandbox's compiler
-/// would be built a second time.
+/// Builds the platform's program. In the profile `dev` as the tests have it built, whose features are others: it would be
+/// built a second time, with much of what it depends on.
 pub(crate) fn build_program(root: &Path, profile: &str) -> Result<()> {
-    run(cargo(root).args(["build", "--locked", "--workspace", "--bin", "picloud", "--profile", profile]))
+    let mut build = cargo(root);
+    match profile {
+        "dev" => build.args(["test", "--locked", "--workspace", "--no-run", "--test", "e2e"]),
+        _ => build.args(["build", "--locked", "--workspace", "--bin", "picloud", "--profile", profile]),
+    };
+    run(&mut build)
 }
 
 /// The path of a program in `PATH`.
