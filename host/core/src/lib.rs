@@ -76,7 +76,9 @@ pub use names::{
     FilePath, GroupKey, KvKey, MailboxName, NameError, PrincipalName, QueueName, ScriptName, SecretName,
     TopicName, TopicPattern, TriggerName, VariableName,
 };
-pub use node::{Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection, Rehearsal, Rehearsed};
+pub use node::{
+    Confinement, DirectCall, DirectResult, Node, NodeStatus, Protection, Rehearsal, Rehearsed, RehearsedEvent,
+};
 pub use route::{
     Method, MethodSet, Params, PatternError, RouteMatch, RouteMode, RoutePattern, RouteTable, RouteTarget,
     StaticFiles, UnknownRouteMode,

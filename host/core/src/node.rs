@@ -49,16 +49,28 @@ pub struct Rehearsal {
     pub script: ScriptName,
     /// Its version; the active one if it is left out.
     pub version: Option<i32>,
-    /// The kind of the event.
-    pub kind: TriggerKind,
-    /// The event as its handler gets it, as JSON text.
-    pub event: String,
+    /// The event.
+    pub event: RehearsedEvent,
+}
+
+/// What an event is whose handling is to be tried.
+#[derive(Clone, Debug)]
+pub enum RehearsedEvent {
+    /// One of a trigger.
+    Trigger {
+        /// Its kind.
+        kind: TriggerKind,
+        /// The event as its handler gets it, as JSON text.
+        event: String,
+    },
+    /// A request as the outbox keeps it, as JSON text.
+    Request(String),
 }
 
 /// What handling an event would do.
 #[derive(Clone, Debug)]
 pub struct Rehearsed {
-    /// The handler's value as JSON text, or why there is none.
+    /// The handler's value, or its answer to a request, as JSON text; or why there is none.
     pub outcome: Result<String, Fault>,
     /// What it would change; empty where it failed.
     pub effects: Effects,

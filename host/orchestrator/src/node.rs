@@ -4,13 +4,20 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use picloud_core::{
     Answer, AppId, BoxFuture, Completion, DirectCall, DirectResult, Effects, EgressLog, ErrorCode, Event,
-    EventKind, ExecutionId, Fault, Hour, Node, NodeStatus, Outcome, Rehearsal, Rehearsed, Usage,
+    EventKind, ExecutionId, Fault, Hour, Node, NodeStatus, Outcome, Rehearsal, Rehearsed, RehearsedEvent,
+    Usage,
 };
-
-use picloud_store::Verdict;
+use picloud_store::{AnswerView, Verdict};
 use time::OffsetDateTime;
 
-use crate::{Orchestrator, history::Run, invoker::NotAdmitted, runner::Job};
+use crate::{
+    Orchestrator,
+    dispatch::{StoredRequest, keep},
+    history::Run,
+    ingress::validate,
+    invoker::NotAdmitted,
+    runner::Job,
+};
 
 impl Node for Orchestrator {
     fn app_changed(&self, app: AppId) -> BoxFuture<'_, ()> {
@@ -134,6 +141,13 @@ impl Orchestrator {
                 };
             }
         };
+        let (event, request) = match call.event {
+            RehearsedEvent::Trigger { kind, event } => (Event::Trigger { kind, event }, None),
+            RehearsedEvent::Request(text) => match StoredRequest::read(&text) {
+                Ok(request) => (request.event(), Some(request)),
+                Err(fault) => return not_rehearsed(fault),
+            },
+        };
         let spent = Arc::default();
         let job = Job {
             app: &app,
@@ -144,13 +158,21 @@ impl Orchestrator {
             acknowledge: None,
             keep: None,
         };
-        let event = Event::Trigger { kind: call.kind, event: call.event };
         let Completion { outcome, effects, logs, usage, .. } = invoker.runner.rehearse(job, event).await;
         app.state.fuel.spend(Hour::of(OffsetDateTime::now_utc()), usage.fuel);
-        let outcome = outcome.and_then(|answer| match answer {
-            Answer::Value(value) => Ok(value),
-            Answer::Http(_) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
+        let outcome = outcome.and_then(|answer| match (answer, request) {
+            (Answer::Value(value), None) => Ok(value),
+            (Answer::Http(answer), Some(request)) => {
+                let response = validate(answer, &app.limits, &app.name, request.origin())?;
+                serde_json::to_string(&AnswerView::from(&keep(&response)))
+                    .map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))
+            }
+            (Answer::Http(_), None) => Err(Fault::new(ErrorCode::BadResponse, "the answer is not a value")),
+            (Answer::Value(_), Some(_)) => {
+                Err(Fault::new(ErrorCode::BadResponse, "the answer is not a response"))
+            }
         });
+        let effects = if outcome.is_ok() { effects } else { Effects::default() };
         Rehearsed { outcome, effects, logs: logs.lines, usage, retry_after: None }
     }
 }

@@ -2,9 +2,10 @@
 
 use axum::{Json, extract::State};
 use picloud_core::{
-    DeadLetterId, Effects, Emitted, ErrorCode, EventHead, FileWrite, KvWrite, OutboxKind, Rehearsal,
-    Rehearsed, SourcePosition,
+    App, DeadLetterId, Effects, Emitted, ErrorCode, EventHead, FileWrite, KvWrite, OutboxKind, Rehearsal,
+    Rehearsed, RehearsedEvent, SourcePosition, TriggerSpec,
 };
+use picloud_store::DeadLetter;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -36,7 +37,8 @@ pub(crate) struct DryRunRequest {
 /// What handling an event would do. Nothing of it has been done.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DryRunAnswer {
-    /// The handler's value; null where it failed.
+    /// The handler's value; of a kept request the answer, with `status`, `headers` and `body` (or `body_base64`, where it is
+    /// not text). Null where it failed.
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     /// Why it failed.
@@ -105,7 +107,7 @@ pub(crate) struct EventMade {
     body: Box<RawValue>,
 }
 
-/// Runs the handler of a dead letter's event, shows what it would do, and does nothing of it. Calls to other services are
+/// Runs the handler of a dead letter's event, or the script of a kept request, shows what it would do, and does nothing of it. Calls to other services are
 /// refused.
 #[utoipa::path(post, path = "/api/v1/apps/{app}/dead-letters/{id}/dry-run", tag = "dead letters",
     request_body = DryRunRequest,
@@ -118,28 +120,48 @@ pub(crate) async fn dry_run(
 ) -> Result<Json<DryRunAnswer>, ApiError> {
     let letter = context.store.dead_letter(app.id, id).await.map_err(from_store)?;
     let letter = letter.ok_or_else(|| not_found(&app, id))?;
-    let Some(OutboxKind::Trigger(kind)) = OutboxKind::parse(&letter.kind) else {
-        let detail =
-            format!("the letter is of the kind {}; only events of triggers can be tried", letter.kind);
-        return Err(ApiError::new(ErrorCode::Invalid, detail));
+    let kind = match OutboxKind::parse(&letter.kind) {
+        Some(OutboxKind::Trigger(kind)) => Some(kind),
+        Some(OutboxKind::Http) => None,
+        _ => {
+            let detail = format!(
+                "the letter is of the kind {}; what a script handles can be tried: events of triggers, and kept requests",
+                letter.kind
+            );
+            return Err(ApiError::new(ErrorCode::Invalid, detail));
+        }
     };
+    check_version(&context, &app, &letter, request.version).await?;
+    let edited = request.event.as_ref().map(|event| letter_event::edited(&letter, event)).transpose()?;
+    let payload = edited.as_deref().unwrap_or(&letter.payload);
+    let (script, event) = match kind {
+        Some(kind) => {
+            let TriggerSpec { name, script, .. } = trigger_of(&context, &app, &letter).await?;
+            let created_at = letter.event_created_at;
+            let head = EventHead { id: letter.event, kind, trigger: Some(&name), attempt: 1, created_at };
+            (script, RehearsedEvent::Trigger { kind, event: head.with(payload) })
+        }
+        None => {
+            let script = letter.script.clone().ok_or_else(|| {
+                ApiError::new(ErrorCode::ScriptNotFound, "nothing says which script is to handle the request")
+            })?;
+            (script, RehearsedEvent::Request(payload.to_owned()))
+        }
+    };
+    let version = request.version;
+    let rehearsed = context.node.rehearse(Rehearsal { app: app.id, script, version, event }).await;
+    answer(rehearsed).map(Json)
+}
+
+/// The trigger that a letter's event is of.
+async fn trigger_of(context: &Context, app: &App, letter: &DeadLetter) -> Result<TriggerSpec, ApiError> {
     let Some((trigger, name)) = &letter.trigger else {
         return Err(ApiError::new(ErrorCode::TriggerNotFound, "the trigger of the event is gone"));
     };
     let trigger = context.store.trigger(app.id, *trigger).await.map_err(from_store)?;
-    let trigger = trigger.ok_or_else(|| {
+    trigger.map(|trigger| trigger.spec).ok_or_else(|| {
         ApiError::new(ErrorCode::TriggerNotFound, format!("the trigger {name} does not exist any more"))
-    })?;
-    check_version(&context, &app, &letter, request.version).await?;
-    let edited = request.event.as_ref().map(|event| letter_event::edited(&letter, event)).transpose()?;
-    let payload = edited.as_deref().unwrap_or(&letter.payload);
-    let created_at = letter.event_created_at;
-    let head =
-        EventHead { id: letter.event, kind, trigger: Some(&trigger.spec.name), attempt: 1, created_at };
-    let (script, event) = (trigger.spec.script, head.with(payload));
-    let version = request.version;
-    let rehearsed = context.node.rehearse(Rehearsal { app: app.id, script, version, kind, event }).await;
-    answer(rehearsed).map(Json)
+    })
 }
 
 fn answer(rehearsed: Rehearsed) -> Result<DryRunAnswer, ApiError> {

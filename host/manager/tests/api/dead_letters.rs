@@ -162,6 +162,8 @@ async fn credentials_of_a_kept_request_are_shown_to_nobody_and_replayed() {
     let id = letters.items("id")[0].as_str().unwrap().to_owned();
     let shown = server.get(&format!("{APP}/dead-letters/{id}")).await.json();
     assert_eq!(shown["event"]["headers"], "cookie: (hidden)\nauthorization: (hidden)\nx: 1\n");
+    let tried = post(&server, &format!("/dead-letters/{id}/dry-run"), &json!({})).await.json();
+    assert_eq!((&tried["result"], &tried["kv"][0]["key"]), (&json!(["http", 0]), &json!("main")), "{tried}");
     let text = json!({ "event": { "body": "hi there" } });
     post(&server, &format!("/dead-letters/{id}/replay"), &text).await.problem("invalid");
     let edit = json!({ "event": { "body": "aG8=" } });

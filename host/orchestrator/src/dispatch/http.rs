@@ -83,7 +83,14 @@ impl StoredRequest {
         }
     }
 
-    fn event(&self) -> Event {
+    /// A request as the outbox has it. [`ErrorCode::Invalid`] if it cannot be read: it could not the next time either.
+    pub(crate) fn read(text: &str) -> Result<Self, Fault> {
+        let unreadable =
+            |error| Fault::new(ErrorCode::Invalid, format!("the stored request cannot be read: {error}"));
+        serde_json::from_str(text).map_err(unreadable)
+    }
+
+    pub(crate) fn event(&self) -> Event {
         Event::Http(HttpRequest {
             id: self.id,
             method: self.method.clone(),
@@ -96,7 +103,7 @@ impl StoredRequest {
         })
     }
 
-    fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         if self.is_shared_origin { Origin::Shared } else { Origin::Own }
     }
 
@@ -238,9 +245,9 @@ impl Dispatcher {
             Ok(script) => script,
             Err(verdict) => return Handled::Verdict(verdict),
         };
-        let request: StoredRequest = match serde_json::from_str(&claimed.payload) {
+        let request = match StoredRequest::read(&claimed.payload) {
             Ok(request) => request,
-            Err(error) => return Handled::Verdict(unreadable(&error)),
+            Err(fault) => return Handled::Verdict(unreadable(fault)),
         };
         let permit = match self.admit(&app).await {
             Ok(permit) => permit,
@@ -332,7 +339,10 @@ impl Dispatcher {
         };
         let callback: Callback = match serde_json::from_str(&claimed.payload) {
             Ok(callback) => callback,
-            Err(error) => return unreadable(&error),
+            Err(error) => {
+                let message = format!("the stored callback cannot be read: {error}");
+                return unreadable(Fault::new(ErrorCode::Invalid, message));
+            }
         };
         let header = |name: &str, value: String| (name.to_owned(), value);
         let call = EgressCall {
@@ -370,9 +380,8 @@ impl Dispatcher {
 }
 
 /// What was stored cannot be read: it would not be the next time either.
-fn unreadable(error: &serde_json::Error) -> Verdict {
-    let fault = EventFault::new(ErrorCode::Invalid, format!("the stored request cannot be read: {error}"));
-    Verdict::Dead { fault, script: None }
+fn unreadable(fault: Fault) -> Verdict {
+    Verdict::Dead { fault: EventFault::new(fault.code, fault.message), script: None }
 }
 
 /// An answer in the form that is kept.

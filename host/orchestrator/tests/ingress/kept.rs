@@ -2,7 +2,10 @@
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use picloud_core::{CallbackUrl, Change, EgressRules, MethodSet, RetryPolicy, RouteMode};
+use picloud_core::{
+    CallbackUrl, Change, EgressRules, ErrorCode, MethodSet, Node as _, Rehearsal, RehearsedEvent,
+    RetryPolicy, RouteMode,
+};
 use picloud_store::{DeadLetterFilter, PageSize};
 
 use crate::{
@@ -88,6 +91,21 @@ async fn an_asynchronous_request_that_fails_is_tried_again_and_then_a_dead_lette
         platform.store.dead_letters(platform.demo, &DeadLetterFilter::default(), None, size).await.unwrap();
     assert_eq!((letters.items.len(), letters.items[0].attempts), (1, 2));
     assert_eq!(letters.items[0].error, "the secret is 42");
+
+    // What another script would have answered can be tried, and nothing of it is done.
+    let letter = platform.store.dead_letter(platform.demo, letters.items[0].id).await.unwrap().unwrap();
+    let rehearsal = |script: &str, event| {
+        let script = picloud_core::ScriptName::new(script).unwrap();
+        platform.node.rehearse(Rehearsal { app: platform.demo, script, version: None, event })
+    };
+    let request = RehearsedEvent::Request(letter.payload);
+    let tried = rehearsal("count", request.clone()).await;
+    let answer: serde_json::Value = serde_json::from_str(&tried.outcome.unwrap()).unwrap();
+    assert_eq!((&answer["status"], &answer["body"], tried.effects.kv.len()), (&200.into(), &"1".into(), 1));
+    assert!(platform.store.kv_get(platform.demo, &id("n")).await.unwrap().is_none());
+    assert_eq!(rehearsal("fail", request).await.outcome.unwrap_err().message, "the secret is 42");
+    let wrong = rehearsal("count", RehearsedEvent::Request("{}".to_owned())).await;
+    assert_eq!(wrong.outcome.unwrap_err().code, ErrorCode::Invalid);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use picloud_core::{
     AppId, BODY_HANDLER, BoxFuture, BuildError, BuiltScript, CollectionName, Completion, DirectCall,
     DirectResult, Effects, ErrorCode, Execute, ExecutionId, Fault, HostCalls, ImageKey, Invocation, KvId,
     KvKey, KvReads, KvWrite, Libraries, LogLevel, LogLine, Logs, Node, NodeStatus, Rehearsal, Rehearsed,
-    ScriptName, ScriptSources, SecretMask, SourcePosition, Usage, UseKind, Uses,
+    RehearsedEvent, ScriptName, ScriptSources, SecretMask, SourcePosition, Usage, UseKind, Uses,
 };
 
 /// Compiles everything but lines that start with `!`; `import NAME` lines import, `secret NAME` lines declare,
@@ -136,10 +136,14 @@ impl Node for ScriptedNode {
             collection: CollectionName::new("seen").unwrap(),
             key: KvKey::new(call.script.as_str()).unwrap(),
         };
-        let write = KvWrite::Set { value: call.event.as_str().into(), ttl: None };
+        let (kind, event) = match &call.event {
+            RehearsedEvent::Trigger { kind, event } => (kind.as_str(), event),
+            RehearsedEvent::Request(request) => ("http", request),
+        };
+        let write = KvWrite::Set { value: event.as_str().into(), ttl: None };
         let effects = Effects { kv: [(id, write)].into(), ..Effects::default() };
         let usage = Usage { fuel: 12_628, ..Usage::default() };
-        let outcome = Ok(format!("[{:?},{}]", call.kind.as_str(), call.version.unwrap_or(0)));
+        let outcome = Ok(format!("[{kind:?},{}]", call.version.unwrap_or(0)));
         Box::pin(async move { Rehearsed { outcome, effects, logs: Vec::new(), usage, retry_after: None } })
     }
 
