@@ -223,6 +223,20 @@ pub struct Completion {
     pub mask: SecretMask,
 }
 
+impl Completion {
+    /// Of an invocation that was ended from outside, or did not begin.
+    pub fn failed(fault: Fault, usage: Usage) -> Self {
+        Self {
+            outcome: Err(fault),
+            effects: Effects::default(),
+            reads: KvReads::default(),
+            logs: Logs::default(),
+            usage,
+            mask: SecretMask::default(),
+        }
+    }
+}
+
 /// What an invocation logged, within its budget.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logs {

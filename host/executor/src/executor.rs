@@ -7,8 +7,8 @@ use std::{
 };
 
 use picloud_core::{
-    BoxFuture, BuildError, BuiltScript, Completion, Effects, ErrorCode, Execute, Fault, HostCalls,
-    Invocation, KvReads, Libraries, Logs, ScriptName, SecretMask, Usage,
+    BoxFuture, BuildError, BuiltScript, Completion, ErrorCode, Execute, Fault, HostCalls, Invocation,
+    Libraries, ScriptName, Usage,
 };
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -148,12 +148,5 @@ impl Execute for Executor {
 }
 
 fn refused() -> Completion {
-    Completion {
-        outcome: Err(Fault::new(ErrorCode::NodeBusy, "no instance became free in time")),
-        effects: Effects::default(),
-        reads: KvReads::default(),
-        logs: Logs::default(),
-        usage: Usage::default(),
-        mask: SecretMask::default(),
-    }
+    Completion::failed(Fault::new(ErrorCode::NodeBusy, "no instance became free in time"), Usage::default())
 }

@@ -202,7 +202,15 @@ impl Runner {
             deadline,
             spent: Arc::clone(job.spent),
         };
-        self.executor.execute(invocation, Arc::clone(&job.app.host)).await
+        let (began, spent) = (Instant::now(), job.spent.spent());
+        tokio::select! {
+            completion = self.executor.execute(invocation, Arc::clone(&job.app.host)) => completion,
+            () = job.app.state.gone.cancelled() => {
+                let fuel = job.spent.spent().saturating_sub(spent);
+                let usage = Usage { fuel, duration: began.elapsed(), ..Usage::default() };
+                Completion::failed(Fault::new(ErrorCode::AppNotFound, "the app was deleted meanwhile"), usage)
+            }
+        }
     }
 
     async fn lock(&self, job: &Job<'_>, locks: &KvLocks, deadline: Instant) -> Result<KvLocked, Fault> {

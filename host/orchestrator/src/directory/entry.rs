@@ -12,6 +12,8 @@ use picloud_core::{
 };
 use picloud_store::{AppDirectory, DirectoryRoute, DirectoryTrigger, KvTriggers};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     budget::FuelLedger,
     gate::{AppGate, Buckets, RouteGate},
@@ -69,6 +71,8 @@ pub(crate) struct AppState {
     pub(crate) running: AtomicU32,
     /// The requests of the present second.
     pub(crate) requests: Bucket,
+    /// The app was deleted: what runs ends.
+    pub(crate) gone: CancellationToken,
 }
 
 /// What a route leads to.

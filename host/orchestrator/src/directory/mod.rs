@@ -88,8 +88,10 @@ impl Directory {
         let loaded = self.sources.store.directory_of(app).await?;
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         let state = snapshot.remove(app);
-        if let Some(loaded) = loaded {
-            snapshot.insert(self.entry(loaded, state));
+        match (loaded, state) {
+            (Some(loaded), state) => snapshot.insert(self.entry(loaded, state)),
+            (None, Some(state)) => state.gone.cancel(),
+            (None, None) => {}
         }
         self.snapshot.store(Arc::new(snapshot));
         self.lock_changed().apps.insert(app);
@@ -108,6 +110,8 @@ impl Directory {
             let state = before.ids.get(&app.id).map(|entry| Arc::clone(&entry.state));
             snapshot.insert(self.entry(app, state));
         }
+        let gone = before.ids.iter().filter(|(id, _)| !snapshot.ids.contains_key(*id));
+        gone.for_each(|(_, entry)| entry.state.gone.cancel());
         self.snapshot.store(Arc::new(snapshot));
         *self.lock_changed() = Changed { apps: BTreeSet::new(), everything: true };
         self.schedules.notify_waiters();

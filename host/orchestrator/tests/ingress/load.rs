@@ -47,6 +47,18 @@ async fn an_app_at_its_concurrency_is_429_and_a_full_node_503() {
 }
 
 #[tokio::test]
+async fn what_runs_ends_when_its_app_is_deleted() {
+    let platform = Platform::start().await;
+    let mut client = platform.client().await;
+    client.send(HOLD).await;
+    until(|| platform.node.status().running == 1).await;
+    platform.store.delete_app(platform.demo).await.unwrap();
+    platform.node.app_changed(platform.demo).await;
+    soon(client.answer()).await.unwrap().assert_problem(404, "app_not_found");
+    until(|| platform.node.status().running == 0).await;
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_gives_its_slot_back() {
     let platform = Platform::with(|config| config.slots = 1).await;
     let mut client = platform.client().await;
