@@ -147,6 +147,8 @@ limits! {
     event_bytes, EventBytes, "PICLOUD_SANDBOX_MAX_EVENT_BYTES", 1, 256 * KIB, MIB, 16 * MIB;
     /// Events of the app that wait to be handled.
     outbox_events, OutboxEvents, "PICLOUD_SANDBOX_MAX_OUTBOX_EVENTS", 0, 100_000, 1_000_000, UNLIMITED;
+    /// Events of the app that wait to be handled, and its dead letters: what they say, in bytes on disk.
+    outbox_bytes, OutboxBytes, "PICLOUD_SANDBOX_MAX_OUTBOX_BYTES", 0, 256 * MIB, 16 * 1024 * MIB, UNLIMITED;
     /// E-mails that the app sends in a day (UTC).
     mails_per_day, MailsPerDay, "PICLOUD_SANDBOX_MAX_MAILS_PER_DAY", 0, 200, 10_000, UNLIMITED;
     /// Invocations of the app that run at once on one node; more wait in its queue.

@@ -15,11 +15,14 @@ pub const PICLOUD_IDEMPOTENT_REPLAY: HeaderName = HeaderName::from_static("piclo
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().map(str::trim).filter(|text| (1..=255).contains(&text.len()));
+    let is_key =
+        |text: &&str| (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let text = value.to_str().ok().map(str::trim).filter(is_key);
     match (text, values.next()) {
         (Some(text), None) => Ok(Some(text.to_owned())),
         _ => {
-            let detail = "idempotency-key must be one value of 1 to 255 visible ASCII characters";
+            let detail =
+                "idempotency-key must be one value of 1 to 255 visible ASCII characters, without spaces";
             Err(Problem::new(ErrorCode::BadRequest).detail(detail))
         }
     }
@@ -51,9 +54,11 @@ mod tests {
             idempotency_key(&headers).map_err(|_| ())
         };
         assert_eq!(read(&[]), Ok(None));
-        assert_eq!(read(&[b" order 7 "]), Ok(Some("order 7".into())));
+        assert_eq!(read(&[b" order-7 "]), Ok(Some("order-7".into())));
         assert_eq!(read(&[&[b'a'; 255]]), Ok(Some("a".repeat(255))));
-        for wrong in [&[&b""[..]][..], &[&[b'a'; 256]], &[b"a", b"a"], &["\u{e9}".as_bytes()]] {
+        for wrong in
+            [&[&b""[..]][..], &[&[b'a'; 256]], &[b"a", b"a"], &["\u{e9}".as_bytes()], &[b"a b"], &[b"a\tb"]]
+        {
             assert_eq!(read(wrong), Err(()), "{wrong:?}");
         }
     }

@@ -34,11 +34,9 @@ impl Orchestrator {
                 let event = NewEvent { trigger: Some(trigger), ..event };
                 match batches.last_mut().filter(|batch| batch.app == app) {
                     Some(batch) => batch.events.push(event),
-                    None => batches.push(AppEvents {
-                        app,
-                        events: vec![event],
-                        limit: OutboxLimit(limits.outbox_events),
-                    }),
+                    None => {
+                        batches.push(AppEvents { app, events: vec![event], limit: OutboxLimit::of(&limits) });
+                    }
                 }
             }
             match self.store.enqueue_for_apps(&batches).await {

@@ -35,14 +35,31 @@ pub(crate) async fn maintain(
     let mut history_due = Instant::now();
     let rounds = async {
         loop {
-            let pause = round(&store, config, triggers, &mut history_due).await;
-            sleep(pause).await;
+            let next = Instant::now() + round(&store, config, triggers, &mut history_due).await;
+            while Instant::now() < next {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = store.is_crowded() => make_room(&store).await,
+                }
+            }
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
         () = rounds => {}
     }
+}
+
+/// Makes room for events, no more often than once in a second.
+async fn make_room(store: &Store) {
+    match store.make_room().await {
+        Ok(0) => {}
+        Ok(letters) => {
+            tracing::info!(letters, "resolved dead letters went before their time: their apps are full");
+        }
+        Err(error) => report("making room for events", &error),
+    }
+    sleep(Duration::from_secs(1)).await;
 }
 
 /// Answers when to look again.

@@ -238,7 +238,7 @@ impl Runner {
         }
         let terms = CommitTerms {
             files: FileQuota::of(&job.app.limits),
-            outbox: OutboxLimit(job.app.limits.outbox_events),
+            outbox: OutboxLimit::of(&job.app.limits),
             kv_triggers: job.app.kv_triggers,
             mails: MailQuota(job.app.limits.mails_per_day),
             execution: Some(job.execution),

@@ -128,7 +128,7 @@ pub(crate) async fn keep(
             }
             let Some(url) = callback else { return Ok(crate::outbox::Inserted::default()) };
             let body = json!({ "id": event, "state": "done", "answer": AnswerView::from(answer) });
-            insert(store, connection, app, &[callback_event(*event, url, &body)], OutboxLimit(u64::MAX)).await
+            insert(store, connection, app, &[callback_event(*event, url, &body)], OutboxLimit::NONE).await
         }
         AnswerOf::Key(hold) => {
             keep_under(connection, hold, answer).await?;

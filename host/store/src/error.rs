@@ -162,6 +162,15 @@ fn in_words(uses: &Uses) -> String {
     if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
 }
 
+impl StoreError {
+    /// Whether a statement took longer than it may, or than a lock is waited for: a smaller one may be in time.
+    pub fn is_timeout(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        let Some(sqlx::Error::Database(error)) = source.downcast_ref() else { return false };
+        matches!(error.code().as_deref(), Some("57014" | "55P03"))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {

@@ -47,7 +47,8 @@ impl TriggerSource {
                 "dead_letter_id": DeadLetterId::generate(),
                 "source": {
                     "id": EventId::generate(), "kind": source_kinds.first().map_or("queue", |kind| kind.as_str()),
-                    "trigger": source_triggers.first(), "created_at": now, "event": {},
+                    "trigger": source_triggers.first().map_or(TEST, |trigger| trigger.as_str()), "created_at": now,
+                    "event": { "queue": TEST, "priority": 0, "group": null, "body": {} },
                 },
                 "error": { "code": "script_error", "message": TEST },
                 "attempts": 1,

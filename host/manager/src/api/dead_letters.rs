@@ -363,7 +363,7 @@ pub(crate) async fn replay_dead_letter(
             Replay { payload, version }
         }
     };
-    let limit = OutboxLimit(app.limits.outbox_events);
+    let limit = OutboxLimit::of(&app.limits);
     let replayed =
         context.store.replay_dead_letter(app.id, id, &replay, Some(caller.principal.id), limit).await;
     let (event_id, already) = match replayed.map_err(|error| refused(&app, id, error))? {
@@ -390,7 +390,7 @@ pub(crate) async fn replay_many(
     JsonBody(wanted): JsonBody<ManyLetters>,
 ) -> Result<Response, ApiError> {
     let (filter, most) = wanted.checked(&LetterState::REPLAYABLE)?;
-    let limit = OutboxLimit(app.limits.outbox_events);
+    let limit = OutboxLimit::of(&app.limits);
     let replayed = context.store.replay_dead_letters(app.id, &filter, most, caller.principal.id, limit).await;
     let ManyReplayed { events, remaining } = replayed.map_err(from_store)?;
     let replayed: Vec<ReplayedLetter> =

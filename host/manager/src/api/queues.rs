@@ -335,7 +335,7 @@ pub(super) async fn emit(
     hold: Option<&KeyHold>,
     answer: &(dyn Fn(&Enqueued) -> KeptAnswer + Send + Sync),
 ) -> Result<Response, ApiError> {
-    let limit = OutboxLimit(app.limits.outbox_events);
+    let limit = OutboxLimit::of(&app.limits);
     let keep = hold.map(|hold| KeepAnswer { hold, answer });
     let enqueued = context.store.emit(app.id, emissions, limit, keep.as_ref()).await.map_err(from_store)?;
     Ok(respond(answer(&enqueued), hold))

@@ -156,7 +156,7 @@ async fn credentials_of_a_kept_request_are_shown_to_nobody_and_replayed() {
         script: Some("main".parse().unwrap()),
         ..NewEvent::new(OutboxKind::Http, payload.to_string())
     };
-    server.store.enqueue(app, &[event], OutboxLimit(9)).await.unwrap();
+    server.store.enqueue(app, &[event], OutboxLimit::events(9)).await.unwrap();
     give_up(&server).await;
     let letters = server.get(&format!("{APP}/dead-letters")).await;
     let id = letters.items("id")[0].as_str().unwrap().to_owned();

@@ -144,7 +144,7 @@ impl Dispatcher {
             lineage: Lineage::root(id),
             ..NewEvent::new(OutboxKind::Http, request.text()?)
         };
-        let limit = OutboxLimit(app.limits.outbox_events);
+        let limit = OutboxLimit::of(&app.limits);
         self.store.enqueue_under(app.id, &[event], limit, keep).await?;
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Dispatcher {
             ..NewEvent::new(OutboxKind::Http, durable.request.text()?)
         };
         let claim = Claim { event: event.id, worker: node, attempt: 1 };
-        let limit = OutboxLimit(durable.app.limits.outbox_events);
+        let limit = OutboxLimit::of(&durable.app.limits);
         self.work.hold_claim(claim, durable.app.id, None);
         if let Err(error) = self.store.enqueue(durable.app.id, &[event], limit).await {
             let _ = self.work.settled(claim.event);
@@ -200,7 +200,7 @@ impl Dispatcher {
             let settlement = Settlement { claim, app: app.id, verdict };
             if let Err(error) = self.store.settle(std::slice::from_ref(&settlement)).await {
                 tracing::warn!(%error, "a durable request could not be settled at once");
-                self.send(settlement);
+                self.send(settlement, 0);
             } else {
                 self.ended(claim.event);
             }

@@ -27,15 +27,13 @@ use picloud_core::{AppId, ErrorCode, EventId, Mailer, OutboxKind, TriggerConfig}
 use picloud_store::{
     ClaimedEvent, EventFault, LaneClaim, LaneId, Resolved, Runnable, Settlement, Store, StoreError, Verdict,
 };
-use tokio::{
-    sync::mpsc::UnboundedSender,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::invoker::Invoker;
 pub(crate) use http::{Durable, Ended, StoredRequest, keep};
 use schedule::Schedule;
+use settler::Settler;
 use work::{Task, Work};
 
 /// What was missed is looked for so often, and not more often while nothing is due.
@@ -63,7 +61,7 @@ pub(crate) struct Dispatcher {
     config: TriggerConfig,
     mailer: Option<Arc<dyn Mailer>>,
     work: Arc<Work>,
-    settle: Mutex<Option<UnboundedSender<Settlement>>>,
+    settle: Mutex<Option<Settler>>,
     last_beat: Mutex<Option<Instant>>,
     has_suspects: AtomicBool,
     runs_suspect: AtomicBool,
@@ -79,9 +77,8 @@ impl Dispatcher {
         config: TriggerConfig,
         mailer: Option<Arc<dyn Mailer>>,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let (settle, settlements) = tokio::sync::mpsc::unbounded_channel();
         let work = Arc::new(Work::default());
-        let settler = settler::settle(store.clone(), settlements, Arc::clone(&work), Arc::clone(&invoker));
+        let (settle, settling) = Settler::new(store.clone(), Arc::clone(&work), Arc::clone(&invoker));
         let dispatcher = Self {
             store,
             invoker,
@@ -94,7 +91,7 @@ impl Dispatcher {
             runs_suspect: AtomicBool::new(false),
             may_have_strays: AtomicBool::new(false),
         };
-        (Arc::new(dispatcher), settler)
+        (Arc::new(dispatcher), settling)
     }
 
     /// Claims and starts what is due, until `drain`.
@@ -137,7 +134,7 @@ impl Dispatcher {
             tracing::warn!(events = left.len(), "events outlast the grace period and are given back");
             for (claim, app) in left {
                 let verdict = Verdict::GiveBack { delay: Duration::ZERO };
-                self.send(Settlement { claim, app, verdict });
+                self.send(Settlement { claim, app, verdict }, 0);
             }
             if tokio::time::timeout(grace, self.work.idle()).await.is_err() {
                 tracing::error!("events could not be given back; they are rescued when the node is gone");
@@ -407,7 +404,7 @@ impl Dispatcher {
             OutboxKind::Callback => Handled::Verdict(Box::pin(self.call_back(event)).await),
             OutboxKind::Mail => Handled::Verdict(self.send_mail(event).await),
         };
-        self.work.ran(event.app, began.elapsed());
+        self.work.ran(event.app, began.elapsed(), event.payload.len());
         if event.is_suspect {
             self.runs_suspect.store(false, Relaxed);
         }
@@ -427,13 +424,14 @@ impl Dispatcher {
         if event.is_suspect {
             self.runs_suspect.store(false, Relaxed);
         }
-        self.send(Settlement { claim: event.claim, app: event.app, verdict });
+        self.send(Settlement { claim: event.claim, app: event.app, verdict }, event.payload.len());
     }
 
-    fn send(&self, settlement: Settlement) {
+    /// Has an event settled that says so many bytes.
+    fn send(&self, settlement: Settlement, bytes: usize) {
         let event = settlement.claim.event;
-        let sender = self.settle.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if sender.is_none_or(|sender| sender.send(settlement).is_err()) {
+        let settler = self.settle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if settler.is_none_or(|settler| !settler.send(settlement, bytes)) {
             // The node has stopped; the event is rescued.
             let _ = self.work.settled(event);
         }

@@ -18,6 +18,9 @@ const MAX_CLAIMED: usize = 1_024;
 const AHEAD: Duration = Duration::from_millis(50);
 const MAX_AHEAD: usize = 384;
 
+/// What is claimed ahead says so many bytes at most.
+const AHEAD_BYTES: usize = 8 << 20;
+
 /// No run is taken to be shorter.
 const SHORTEST: Duration = Duration::from_micros(10);
 
@@ -59,16 +62,17 @@ struct AppWork {
     /// Loops that take from what waits.
     runners: usize,
     concurrency: usize,
-    /// How long a run takes, smoothed.
-    pace: Option<Duration>,
+    /// How long a run takes, and what its event says in bytes, smoothed.
+    pace: Option<(Duration, usize)>,
 }
 
 impl AppWork {
     /// How many events may wait here beside those that run.
     fn ahead(&self) -> usize {
-        let Some(pace) = self.pace else { return 0 };
-        let runs = AHEAD.as_nanos() / pace.max(SHORTEST).as_nanos();
-        usize::try_from(runs).unwrap_or(MAX_AHEAD).saturating_mul(self.concurrency).min(MAX_AHEAD)
+        let Some((took, bytes)) = self.pace else { return 0 };
+        let runs = AHEAD.as_nanos() / took.max(SHORTEST).as_nanos();
+        let in_time = usize::try_from(runs).unwrap_or(MAX_AHEAD).saturating_mul(self.concurrency);
+        in_time.min(MAX_AHEAD).min(AHEAD_BYTES / bytes.max(1))
     }
 
     fn room(&self) -> usize {
@@ -137,10 +141,12 @@ impl Work {
         Some(task)
     }
 
-    /// Notes how long a run of an app took.
-    pub(super) fn ran(&self, app: AppId, took: Duration) {
+    /// Notes how long a run of an app took, and how many bytes its event said.
+    pub(super) fn ran(&self, app: AppId, took: Duration, bytes: usize) {
         if let Some(work) = self.lock().apps.get_mut(&app) {
-            work.pace = Some(work.pace.map_or(took, |pace| (pace * 9 + took) / 10));
+            work.pace = Some(work.pace.map_or((took, bytes), |(usual, usual_bytes)| {
+                ((usual * 9 + took) / 10, (usual_bytes * 9 + bytes) / 10)
+            }));
         }
     }
 

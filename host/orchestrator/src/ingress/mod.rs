@@ -194,7 +194,7 @@ impl Ingress {
                     app: app.id,
                     served,
                     rest: params.last().map_or("", |(_, rest)| rest),
-                    raw_path: addressed.path,
+                    raw_path: parts.uri.path(),
                     query: parts.uri.query(),
                     headers: &parts.headers,
                     origin: addressed.origin,

@@ -160,8 +160,7 @@ async fn an_app_that_is_deleted_takes_its_counters_along() {
     until(|| platform.scripts.holding.load(SeqCst) == 1).await;
     platform.store.delete_app(platform.demo).await.unwrap();
     platform.node.app_changed(platform.demo).await;
-    platform.scripts.release.add_permits(1);
-    assert_eq!(client.answer().await.unwrap().text(), "held");
+    client.answer().await.unwrap().assert_problem(404, "app_not_found");
     let demo = platform.demo;
     let metrics = Arc::clone(&platform.node);
     let (store, _) = platform.finish().await;

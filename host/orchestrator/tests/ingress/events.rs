@@ -63,7 +63,7 @@ impl Platform {
 
 async fn send(store: &Store, app: AppId, events: impl IntoIterator<Item = NewEvent>) -> Vec<EventId> {
     let events: Vec<NewEvent> = events.into_iter().collect();
-    store.enqueue(app, &events, OutboxLimit(u64::MAX)).await.unwrap().events
+    store.enqueue(app, &events, OutboxLimit::NONE).await.unwrap().events
 }
 
 /// A message for the queue `jobs`.
@@ -244,6 +244,10 @@ async fn the_next_free_place_of_a_queue_is_for_the_highest_priority() {
     until(|| platform.scripts.holding.load(SeqCst) == 1).await;
     let sent =
         platform.send([-100, 0, 100, 5, 0].map(|priority| of(priority, json!({ "n": priority })))).await;
+    // Once something that was sent after them has been handled, it is known that they wait.
+    let script = Some("work".parse().unwrap());
+    let fence = platform.send([NewEvent { queue: None, script, ..message(&json!({})) }]).await;
+    platform.until_rows("outbox", 6).await;
     let began = std::time::Instant::now();
     platform.scripts.release.add_permits(1);
     platform.until_rows("outbox", 0).await;
@@ -251,7 +255,7 @@ async fn the_next_free_place_of_a_queue_is_for_the_highest_priority() {
     let order: Vec<i64> = given.iter().filter_map(|given| given.event["body"]["n"].as_i64()).collect();
     assert_eq!(order, [100, 5, 0, 0, -100]);
     assert!(began.elapsed() < Duration::from_secs(2), "they waited for a timer: {:?}", began.elapsed());
-    assert_done_once(&platform.database, &[known, hold, sent].concat()).await;
+    assert_done_once(&platform.database, &[known, hold, sent, fence].concat()).await;
 }
 
 #[tokio::test]

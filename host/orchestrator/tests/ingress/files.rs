@@ -129,6 +129,9 @@ async fn static_files_answer_where_no_route_does() {
     assert_eq!(platform.get("/hello").await.text(), "hello", "a script comes first");
     let folder = platform.get("/docs?a=b").await;
     assert_eq!((folder.status, folder.header("location")), (308, Some("./docs/?a=b")));
+    // The app's own page as well, where the app is a folder of a shared host.
+    let app = platform.raw("GET /@demo?a=b HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await;
+    assert_eq!((app.status, app.header("location")), (308, Some("./@demo/?a=b")));
     assert_eq!(platform.get("/docs/").await.text(), "docs");
     for missing in ["/private.txt", "/none", "/docs/none", "/index.html/", "//docs", "/docs//index.html"] {
         platform.get(missing).await.assert_problem(404, "file_not_found");

@@ -41,6 +41,9 @@ pub(crate) struct ListArgs {
     /// Those that were looked after as well
     #[arg(long)]
     all: bool,
+    /// Those in this state only: `unresolved`, `handled_by_script`, `handler_failed`, `ignored`, `replayed`
+    #[arg(long, value_name = "STATE", conflicts_with = "all")]
+    resolution: Option<String>,
     /// With this fingerprint only
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
@@ -82,6 +85,9 @@ struct ManyArgs {
     /// All that nobody has looked after
     #[arg(long, conflicts_with = "id")]
     all: bool,
+    /// Those in this state instead of those that nobody has looked after, such as `handled_by_script`
+    #[arg(long, value_name = "STATE", conflicts_with = "id")]
+    resolution: Option<String>,
 }
 
 /// How one is replayed.
@@ -240,7 +246,8 @@ pub(super) fn run(command: DlqCommand) -> Result<(), ClientError> {
 }
 
 fn list(args: &ListArgs) -> Result<(), ClientError> {
-    let resolution = (!args.all).then(|| "unresolved".to_owned());
+    let open = (!args.all).then(|| "unresolved".to_owned());
+    let resolution = args.resolution.clone().or(open);
     let query = [
         ("resolution", resolution),
         ("fingerprint", args.fingerprint.clone()),
@@ -353,7 +360,7 @@ fn fingerprints(args: &WholeAppArgs) -> Result<(), ClientError> {
         let error = cut(&format!("{}: {}", found.error.code, found.error.message), SHOWN_ERROR);
         table.row([found.fingerprint, found.count.to_string(), short_time(&found.last_at), error]);
     }
-    table.print("no dead letters that nobody has looked after")?;
+    table.print("no dead letters that nobody has looked after; `picloud dlq list --all` has all")?;
     Ok(())
 }
 
@@ -380,7 +387,7 @@ fn replay(args: &ReplayArgs) -> Result<(), ClientError> {
         if args.common.json {
             return print_json(&json!({ "replayed": replayed }).to_string());
         }
-        terminal::note(format_args!("replayed {} dead letters", replayed.len()));
+        args.many.report("replayed", replayed.len() as u64);
         return Ok(());
     };
     let path = letter_path(&args.app, id, "/replay")?;
@@ -421,14 +428,29 @@ fn ignore(args: &IgnoreArgs) -> Result<(), ClientError> {
     if args.common.json {
         return print_json(&json!({ "ignored": ignored }).to_string());
     }
-    terminal::note(format_args!("ignored {ignored} dead letters"));
+    args.many.report("ignored", ignored);
     Ok(())
 }
 
 impl ManyArgs {
     fn json(&self) -> Value {
-        let Self { fingerprint, trigger, script, all } = self;
-        json!({ "fingerprint": fingerprint, "trigger": trigger, "script": script, "all": all })
+        let Self { fingerprint, trigger, script, all, resolution } = self;
+        let mut many =
+            json!({ "fingerprint": fingerprint, "trigger": trigger, "script": script, "all": all });
+        if let Some(resolution) = resolution {
+            many["resolution"] = resolution.as_str().into();
+        }
+        many
+    }
+
+    /// Says how many letters were replayed or ignored; of none, why that may be.
+    fn report(&self, done: &str, count: u64) {
+        let hint = if count == 0 && self.resolution.is_none() {
+            "; what a trigger has handled is meant with --resolution handled_by_script"
+        } else {
+            ""
+        };
+        terminal::note(format_args!("{done} {count} dead letters{hint}"));
     }
 }
 

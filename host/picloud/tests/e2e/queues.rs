@@ -202,6 +202,13 @@ fn a_dead_letter_is_listed_shown_and_tried_out() {
     assert_eq!(other["kv"][0]["key"], "9");
     assert!(app.cli(&["kv", "ls", "done"]).ok().is_empty(), "nothing of it was done");
 
+    let open = parsed(&app.cli(&["dlq", "list", "--resolution", "unresolved", "--json"]).ok());
+    assert_eq!(open["items"].as_array().map(Vec::len), Some(1), "{open}");
+    let wrong = app.cli(&["dlq", "list", "--resolution", "gone"]).failed(1);
+    assert!(wrong.contains("handled_by_script"), "{wrong}");
+    let none = app.cli(&["dlq", "ignore", "--trigger", "other"]).stderr;
+    assert!(none.contains("ignored 0 dead letters; ") && none.contains("--resolution"), "{none}");
+
     let elsewhere = shared_app("no-letters");
     assert!(elsewhere.cli(&["dlq", "list"]).stderr.contains("no dead letters"));
     for command in ["show", "replay", "dry-run", "ignore"] {

@@ -67,7 +67,7 @@ impl From<FileQuota> for CommitTerms {
     fn from(files: FileQuota) -> Self {
         Self {
             files,
-            outbox: OutboxLimit(u64::MAX),
+            outbox: OutboxLimit::NONE,
             mails: MailQuota(u64::MAX),
             kv_triggers: KvTriggers::LookFor,
             execution: None,

@@ -72,7 +72,7 @@ impl Store {
         );
         freed.execute(&mut *transaction).await?;
         let callbacks: Vec<_> = letters.iter().filter_map(dead_letters::Letter::callback).collect();
-        lanes.extend(insert(self, &mut transaction, app, &callbacks, OutboxLimit(u64::MAX)).await?.lanes);
+        lanes.extend(insert(self, &mut transaction, app, &callbacks, OutboxLimit::NONE).await?.lanes);
         let letter = letters.first().map(dead_letters::Letter::id);
         if let Some(letter) = letter {
             dead_letters::resolve(&mut transaction, app, letter, Resolution::Ignored, Some(by), None).await?;

@@ -115,7 +115,7 @@ pub(crate) async fn insert(
     if events.is_empty() {
         return Ok(Inserted::default());
     }
-    store.backlog.check(connection, app, events.len(), limit).await?;
+    store.backlog.check(connection, app, events, limit).await?;
     let duplicates = drop_duplicates(connection, app, events).await?;
     let kept: Vec<&NewEvent> = events.iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
     let keys = kept.iter().map(|event| lane_key(event)).collect();

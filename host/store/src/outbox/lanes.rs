@@ -122,7 +122,7 @@ async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Re
     let mut lanes = read(connection, app, &queues, &priorities).await?;
     if lanes.len() < keys.len() {
         if queues.iter().any(|queue| !queue.is_empty()) {
-            check_count(connection, app).await?;
+            check_count(connection, app, keys.len().saturating_sub(lanes.len())).await?;
         }
         let made = sqlx::query!(
             "INSERT INTO outbox_lanes (app_id, queue, priority)
@@ -147,20 +147,22 @@ async fn make(connection: &mut PgConnection, app: AppId, keys: &[LaneKey]) -> Re
     Ok(lanes)
 }
 
-/// Refuses a lane more than an app may have, once those in which nothing waits are gone.
-async fn check_count(connection: &mut PgConnection, app: AppId) -> Result<(), StoreError> {
-    let count = async |connection: &mut PgConnection| {
+/// Refuses `more` lanes that are beyond what an app may have, once those in which nothing waits are gone.
+async fn check_count(connection: &mut PgConnection, app: AppId, more: usize) -> Result<(), StoreError> {
+    let has_room = async |connection: &mut PgConnection| {
         let count = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!" FROM outbox_lanes WHERE app_id = $1 AND queue <> ''"#,
             app.as_uuid()
         );
-        count.fetch_one(connection).await
+        Ok::<_, StoreError>(unsigned(count.fetch_one(connection).await?) + more as u64 <= unsigned(MAX_LANES))
     };
-    if count(connection).await? < MAX_LANES || remove_empty(connection, Some(app), 0).await? > 0 {
+    if has_room(connection).await? {
         return Ok(());
     }
-    if count(connection).await? < MAX_LANES {
-        return Ok(());
+    while remove_empty(connection, Some(app), 0).await? > 0 {
+        if has_room(connection).await? {
+            return Ok(());
+        }
     }
     let message = format!(
         "messages wait in {MAX_LANES} of the app's queues and priorities of queues, which is the most; use fewer, or send it \

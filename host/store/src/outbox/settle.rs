@@ -177,7 +177,7 @@ pub(super) async fn bury(
         // One after the other: each has the whole of its event, for each that is told. There are few, which is bounded by what
         // failed: they are not counted against the app's limit.
         let events = dead_letters::tell(connection, letter).await?;
-        let inserted = insert(store, connection, letter.app(), &events, super::OutboxLimit(u64::MAX)).await?;
+        let inserted = insert(store, connection, letter.app(), &events, super::OutboxLimit::NONE).await?;
         lanes.extend(inserted.lanes);
     }
     Ok(lanes)

@@ -156,7 +156,7 @@ impl Store {
         round.events += events.len();
         round.missed += new.iter().filter(|id| id.is_none()).count();
         // Schedules are bounded by themselves: they are not counted against the app's limit.
-        let inserted = insert(self, connection, app, &events, OutboxLimit(u64::MAX)).await?;
+        let inserted = insert(self, connection, app, &events, OutboxLimit::NONE).await?;
         advance(connection, trigger, slots.next).await?;
         Ok(inserted.lanes.into_iter().collect())
     }

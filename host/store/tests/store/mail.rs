@@ -31,7 +31,11 @@ async fn email_trigger(database: &TestDatabase, app: AppId, address: &str) -> Tr
 
 fn batch(app: AppId, trigger: TriggerId, limit: u64) -> AppEvents {
     let event = NewEvent::new(OutboxKind::Trigger(TriggerKind::Email), "{}".to_owned());
-    AppEvents { app, events: vec![NewEvent { trigger: Some(trigger), ..event }], limit: OutboxLimit(limit) }
+    AppEvents {
+        app,
+        events: vec![NewEvent { trigger: Some(trigger), ..event }],
+        limit: OutboxLimit::events(limit),
+    }
 }
 
 fn mails(count: usize) -> Effects {

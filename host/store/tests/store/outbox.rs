@@ -14,7 +14,7 @@ use picloud_store::{
 
 use crate::fixture::{QUOTA, app_name, id, set, size, upload, writes};
 
-pub(crate) const NO_LIMIT: OutboxLimit = OutboxLimit(u64::MAX);
+pub(crate) const NO_LIMIT: OutboxLimit = OutboxLimit::NONE;
 
 /// A database with one app, which has a script `work`, and its owner.
 pub(crate) struct Fixture {
@@ -351,12 +351,53 @@ async fn a_queue_is_handled_by_so_many_at_once_whoever_they_are() {
 }
 
 #[tokio::test]
+async fn what_waits_and_dead_letters_are_bounded_in_bytes() {
+    let fixture = Fixture::new().await;
+    fixture.consumer("jobs").await;
+    let limit = OutboxLimit { events: 100, bytes: 10_000 };
+    // What cannot be compressed.
+    let ids = (0..60).map(|_| uuid::Uuid::new_v4().simple().to_string());
+    let noise = ids.collect::<String>();
+    let send = || async {
+        let event = message("jobs", &serde_json::to_string(&noise).unwrap());
+        fixture.store.enqueue(fixture.app, &[event], limit).await
+    };
+    let crowded = || async {
+        let within = Duration::from_secs(10);
+        tokio::time::timeout(within, fixture.store.is_crowded()).await.expect("it was refused for its bytes");
+    };
+    let mut accepted = 0;
+    let refused = loop {
+        match send().await {
+            Ok(_) => accepted += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!((2..=5).contains(&accepted), "{accepted}");
+    let StoreError::OutboxFull { message: text, limit: 10_000 } = refused else { panic!("{refused}") };
+    assert!(text.contains("its limit outbox_bytes is 10000"), "{text}");
+    // As dead letters they count on, until somebody has looked after them.
+    for event in fixture.claim(&fixture.store, 9).await {
+        fixture.settle(&event, Verdict::Dead { fault: fault("x"), script: None }).await;
+    }
+    crowded().await;
+    assert_eq!(fixture.store.make_room().await.unwrap(), 0, "nobody has looked after any");
+    assert!(send().await.is_err());
+    let ignored = "UPDATE dead_letters SET resolution = 'ignored', resolved_at = now()";
+    fixture.database.execute(ignored).await;
+    crowded().await;
+    assert!(fixture.store.make_room().await.unwrap() >= 1);
+    assert!(fixture.count("dead_letters").await >= 1, "no more went than had to");
+    assert!(send().await.is_ok());
+}
+
+#[tokio::test]
 async fn an_app_with_a_full_outbox_is_told_so() {
     let fixture = Fixture::new().await;
     fixture.consumer("jobs").await;
     let send = |limit| {
         let (store, event) = (fixture.store.clone(), message("jobs", "1"));
-        async move { store.enqueue(fixture.app, &[event], OutboxLimit(limit)).await }
+        async move { store.enqueue(fixture.app, &[event], OutboxLimit::events(limit)).await }
     };
     assert!(send(2).await.is_ok() && send(2).await.is_ok());
     let refused = send(2).await.unwrap_err();
@@ -368,7 +409,9 @@ async fn an_app_with_a_full_outbox_is_told_so() {
     }
     // Another process has counted nothing yet.
     let event = message("jobs", "1");
-    assert!(fixture.database.store().await.enqueue(fixture.app, &[event], OutboxLimit(2)).await.is_ok());
+    assert!(
+        fixture.database.store().await.enqueue(fixture.app, &[event], OutboxLimit::events(2)).await.is_ok()
+    );
 }
 
 #[tokio::test]
@@ -441,7 +484,7 @@ async fn effects_with_more_events_than_may_wait_leave_nothing() {
         },
     };
     let effects = Effects { events: (0..3).map(send).collect(), ..writes([(id("c", "k"), set("1"))]) };
-    let terms = CommitTerms { outbox: OutboxLimit(2), ..CommitTerms::from(QUOTA) };
+    let terms = CommitTerms { outbox: OutboxLimit::events(2), ..CommitTerms::from(QUOTA) };
     let refused = fixture.store.kv_commit(fixture.app, &KvReads::default(), &effects, terms).await;
     assert!(matches!(refused, Err(StoreError::OutboxFull { .. })));
     assert_eq!((fixture.count("outbox").await, fixture.count("kv").await), (0, 0));

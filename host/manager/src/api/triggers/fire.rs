@@ -103,7 +103,7 @@ pub(crate) async fn fire_trigger(
         lineage: Lineage::root(event_id),
         ..NewEvent::new(OutboxKind::Trigger(source.kind()), payload)
     };
-    let limit = OutboxLimit(app.limits.outbox_events);
+    let limit = OutboxLimit::of(&app.limits);
     let keep = hold.map(|hold| KeepAnswer { hold, answer: &answer });
     let enqueued =
         context.store.enqueue_under(app.id, &[new], limit, keep.as_ref()).await.map_err(from_store)?;

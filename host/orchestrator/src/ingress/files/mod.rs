@@ -35,7 +35,7 @@ pub(super) struct FileRequest<'a> {
     pub(super) served: &'a StaticFiles,
     /// The path below the route's own, decoded.
     pub(super) rest: &'a str,
-    /// The path as it came.
+    /// The whole path as it came, that of the app included.
     pub(super) raw_path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
@@ -87,8 +87,12 @@ fn is_for_a_page(request: &FileRequest<'_>) -> bool {
 
 /// Whether it was found as the index of a folder that was named without its slash.
 fn is_index_of(found: &FileListed, request: &FileRequest<'_>) -> bool {
-    let asked = format!("{}{}/{INDEX}", request.served.folder, request.rest);
-    !request.rest.is_empty() && !request.rest.ends_with('/') && found.path.as_str() == asked
+    let (folder, rest) = (&request.served.folder, request.rest);
+    let slash = if rest.is_empty() { "" } else { "/" };
+    !request.raw_path.is_empty()
+        && !request.raw_path.ends_with('/')
+        && !rest.ends_with('/')
+        && found.path.as_str() == format!("{folder}{rest}{slash}{INDEX}")
 }
 
 /// Leads to the folder with its slash, so that what its page names is looked for in it. Relative to where it is, so that

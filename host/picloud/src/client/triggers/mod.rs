@@ -20,7 +20,7 @@ use super::{
 use crate::terminal::{self, Table, printable};
 use add::AddArgs;
 pub(super) use view::Trigger;
-use view::{clock, clock_with_offset};
+use view::clock_with_offset;
 
 /// What can be done with triggers.
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,7 @@ fn list(args: &WholeAppArgs) -> Result<(), ClientError> {
     let mut table = Table::new(&["NAME", "KIND", "WAITS FOR", "RUNS", "STATE", "NEXT"]);
     for trigger in items.read::<Trigger>(&api)? {
         let state = if trigger.enabled { "enabled" } else { "disabled" };
-        let next = trigger.next_at.as_deref().map_or_else(|| "-".to_owned(), clock);
+        let next = trigger.next_at.as_deref().map_or_else(|| "-".to_owned(), clock_with_offset);
         table.row([
             trigger.name.clone(),
             trigger.kind.clone(),

@@ -89,7 +89,7 @@ impl Trigger {
 }
 
 /// A time of the API as the clock showed it: `2026-05-20T03:00:00+02:00` as `2026-05-20 03:00:00`.
-pub(super) fn clock(time: &str) -> String {
+fn clock(time: &str) -> String {
     let seconds = time.get(..19).unwrap_or(time);
     seconds.replacen('T', " ", 1)
 }
