@@ -203,7 +203,7 @@ fn a_dead_letter_is_listed_shown_and_tried_out() {
     assert!(app.cli(&["kv", "ls", "done"]).ok().is_empty(), "nothing of it was done");
 
     let open = parsed(&app.cli(&["dlq", "list", "--resolution", "unresolved", "--json"]).ok());
-    assert_eq!(open["items"].as_array().map(Vec::len), Some(1), "{open}");
+    assert_eq!(open["items"].as_array().map(Vec::len), Some(2), "{open}");
     let wrong = app.cli(&["dlq", "list", "--resolution", "gone"]).failed(1);
     assert!(wrong.contains("handled_by_script"), "{wrong}");
     let none = app.cli(&["dlq", "ignore", "--trigger", "other"]).stderr;
