@@ -216,3 +216,23 @@ impl Work {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_claimed_ahead_is_bounded_in_time_and_bytes() {
+        let room = |took, bytes| {
+            let (work, app) = (Work::default(), AppId::generate());
+            assert_eq!(work.room(app, 16), 16, "nothing is known of its runs");
+            work.ran(app, took, bytes);
+            work.room(app, 16)
+        };
+        let quick = Duration::from_micros(50);
+        assert_eq!(room(quick, 100), 16 + MAX_AHEAD);
+        assert_eq!(room(quick, 1 << 20), 16 + 8);
+        assert_eq!(room(quick, 9 << 20), 16);
+        assert_eq!(room(Duration::from_secs(1), 100), 16);
+    }
+}

@@ -62,6 +62,16 @@ async fn an_app_with_as_many_queues_as_may_be_stops_nobody_and_gets_room_when_th
 }
 
 #[tokio::test]
+async fn the_new_queues_of_one_run_count_before_they_are_made() {
+    let fixture = Fixture::new().await;
+    let many: Vec<_> = (0..2_001).map(|n| message(&format!("q{n}"), "1")).collect();
+    let refused = fixture.store.enqueue(fixture.app, &many, NO_LIMIT).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Invalid(_)), "{refused}");
+    assert_eq!((fixture.count("outbox").await, fixture.count("outbox_lanes").await), (0, 0));
+    assert!(fixture.store.enqueue(fixture.app, &many[..2_000], NO_LIMIT).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_lane_that_something_comes_into_is_not_removed() {
     let fixture = Fixture::new().await;
     fixture
