@@ -314,7 +314,11 @@ impl Dispatcher {
                 Settlement { claim: own.claim, app: own.app, verdict }
             })
             .collect();
-        self.store.settle(&settlements).await
+        // Few at once: what they say may be large, and what is cancelled for its time would be each time.
+        for few in settlements.chunks(8) {
+            self.store.settle(few).await?;
+        }
+        Ok(())
     }
 
     async fn wait(&self, schedule: &Schedule, next_scan: Instant, drain: &CancellationToken) {
@@ -430,8 +434,10 @@ impl Dispatcher {
     /// Has an event settled that says so many bytes.
     fn send(&self, settlement: Settlement, bytes: usize) {
         let event = settlement.claim.event;
-        let settler = self.settle.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if settler.is_none_or(|settler| !settler.send(settlement, bytes)) {
+        let settler = self.settle.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = settler.as_ref().is_some_and(|settler| settler.send(settlement, bytes));
+        drop(settler);
+        if !is_taken {
             // The node has stopped; the event is rescued.
             let _ = self.work.settled(event);
         }

@@ -26,7 +26,6 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 const BURIED_BYTES: usize = 4 << 20;
 
 /// Takes what is to be settled.
-#[derive(Clone)]
 pub(super) struct Settler {
     quick: UnboundedSender<Settlement>,
     dead: UnboundedSender<Dead>,
@@ -36,7 +35,7 @@ pub(super) struct Settler {
 struct Dead(Settlement, usize);
 
 impl Settler {
-    /// A settler, and what settles until every clone of it is gone. What is given up has a way of its own, so that nobody else
+    /// A settler, and what settles until it is gone. What is given up has a way of its own, so that nobody else
     /// waits for what it takes to move it.
     pub(super) fn new(
         store: Store,

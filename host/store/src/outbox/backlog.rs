@@ -95,6 +95,9 @@ impl Backlog {
         let bytes = events.iter().map(|event| event.payload.len() as u64).sum();
         let more = Waiting { events: events.len() as u64, bytes };
         let known = self.lock().get(&app).copied();
+        if known.is_none() && limit == OutboxLimit::NONE {
+            return Ok(());
+        }
         // Nothing is known of an app when the process starts.
         let at_most = match known {
             Some(known) if known.at_most.and(more).is_within(limit) => known.at_most,
@@ -138,7 +141,7 @@ impl Store {
             std::mem::take(&mut *self.backlog.0.crowded.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = 0;
         for (app, bytes) in crowded {
-            let mut left = bytes / 4;
+            let (mut left, before) = (bytes / 4, all);
             loop {
                 let (removed, freed) = self.remove_resolved(app, left).await?;
                 all += removed;
@@ -147,8 +150,10 @@ impl Store {
                     break;
                 }
             }
-            // It is counted again.
-            self.backlog.lock().remove(&app);
+            if all > before {
+                // It is counted again.
+                self.backlog.lock().remove(&app);
+            }
         }
         Ok(all)
     }

@@ -1,6 +1,6 @@
 //! Processes that handle events: that they live, and what becomes of what they had when they do not.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use picloud_core::{AppId, ErrorCode, EventId, WorkerId};
 use uuid::Uuid;
@@ -10,6 +10,10 @@ use super::{
     settle::{EventFault, bury},
 };
 use crate::{Store, StoreError, dead_letters::Fallen};
+
+/// What one statement moves to the dead letters: their events may be large, and a statement that is cancelled for its time
+/// would be each time.
+const AT_ONCE: usize = 8;
 
 /// A process whose row was not touched for so long is taken for lost, whatever it holds.
 pub const STALE: Duration = Duration::from_secs(15);
@@ -139,7 +143,10 @@ impl Store {
                 kept.push(row.id);
             }
         }
-        let lanes = bury(self, &mut transaction, lost, &fallen).await?;
+        let mut lanes = BTreeSet::new();
+        for few in fallen.chunks(AT_ONCE) {
+            lanes.extend(bury(self, &mut transaction, lost, few).await?);
+        }
         let freed = sqlx::query!(
             "UPDATE outbox SET claimed_by = NULL, claimed_at = NULL, is_suspect = true, error_code = $2, error = $3
             WHERE id = ANY ($1)",
